@@ -1,0 +1,1 @@
+"""RT-DETR, live: detection with a decoder that can be cut after any layer."""

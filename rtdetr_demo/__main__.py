@@ -1,0 +1,40 @@
+"""The command line: `python -m rtdetr_demo COMMAND`."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .errors import DemoError
+
+COMMANDS = {
+    "detect": "detect objects in one picture",
+    "train": "train the bundled checkpoint",
+    "evaluate": "measure AP per decoder depth on a COCO file",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 where it worked, 1 where it could not, 2 where it was called wrongly."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="python -m rtdetr_demo", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if words[:1] == [name]:
+            # Only the command at hand is imported: some need packages that others do not.
+            module = importlib.import_module(f".{name}", __package__)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    options = parser.parse_args(words)
+    try:
+        return options.run(options)
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

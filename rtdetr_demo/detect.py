@@ -1,0 +1,70 @@
+"""`python -m rtdetr_demo detect`: one picture in, detections out."""
+
+import argparse
+import json
+from pathlib import Path
+
+from . import export, hub
+from .checkpoints import BUNDLED
+from .detector import Detector
+from .errors import BadInput, CheckpointError
+from .predictions import Selection
+from .sources import fetch, read_picture
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", metavar="PHOTO_OR_URL", help="a file, or an http(s) address")
+    parser.add_argument(
+        "--checkpoint",
+        default=BUNDLED,
+        help="hub id, local folder or 'bundled' (default); fetched from the hub if not here",
+    )
+    parser.add_argument("--layers", type=int, help="decoder layers to run (default: all)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="score to exceed (0.5)")
+    parser.add_argument("--json", action="store_true", help="print the detections as JSON")
+    parser.add_argument("--save", type=Path, metavar="OUT.png", help="write an annotated picture")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 0 <= options.threshold <= 1:
+        raise BadInput("The threshold is a number from 0 to 1.")
+    content = _read(options.picture)
+    image = read_picture(content)
+    detector = load(options.checkpoint)
+    predictions = detector.detect(image, options.layers)
+    selection = Selection(predictions.layers, options.threshold)
+    if options.save:
+        try:
+            options.save.write_bytes(export.render("png", predictions, selection, lambda: image))
+        except OSError as error:
+            raise BadInput(f"{options.save} could not be written: {error.strerror}.") from None
+    answer = predictions.to_json(*selection)
+    if options.json:
+        print(json.dumps(answer, indent=2))
+    else:
+        for found in answer["detections"]:
+            box = " ".join(f"{value:5d}" for value in found["box"].values())
+            print(f"{found['score']:.3f}  {box}  {found['label']}")
+    return 0
+
+
+def _read(picture: str) -> bytes:
+    if picture.startswith(("http://", "https://")):
+        return fetch(picture)
+    try:
+        return Path(picture).read_bytes()
+    except OSError as error:
+        raise BadInput(f"{picture} could not be read: {error.strerror}.") from None
+
+
+def load(checkpoint: str) -> Detector:
+    """Load a checkpoint for a command, from the hub if it is not on this machine."""
+    folder = hub.local_folder(checkpoint)
+    if folder is None:
+        reason = hub.why_unreachable(checkpoint)
+        if reason:
+            raise CheckpointError(f"{reason} The bundled checkpoint needs no hub.")
+        hub.Download(checkpoint).wait()
+        folder = hub.local_folder(checkpoint)
+        assert folder is not None, "a finished download is in the cache"
+    return Detector.load(checkpoint, folder)

@@ -1,0 +1,139 @@
+"""The models that one process holds: each once, shared by everyone, measured in the background."""
+
+import logging
+import statistics
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from . import hub
+from .checkpoints import BUNDLED
+from .detector import Detector
+from .errors import CheckpointError
+
+ROUNDS = 7
+"""Timed passes per depth."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds from picture to detections at each depth; index 0 is one layer."""
+
+    device: str
+    precision: str
+    size: tuple[int, int]
+    total_ms: tuple[float, ...]
+
+    def to_json(self) -> dict:
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "size": list(self.size),
+            "total_ms": [round(ms, 2) for ms in self.total_ms],
+        }
+
+
+def measure_latency(detector: Detector, rounds: int = ROUNDS) -> Latency:
+    """Time truncated passes of every depth on a 640x480 picture, depths alternating."""
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    depths = range(1, detector.depth + 1)
+    runs: list[list[float]] = [[] for _ in depths]
+    for depth in depths:
+        detector.detect(image, depth)
+    for _ in range(rounds):
+        for depth in depths:
+            runs[depth - 1].append(detector.detect(image, depth).timing.total)
+    return Latency(
+        device=str(detector.device),
+        precision=detector.precision,
+        size=(detector.processor.size["width"], detector.processor.size["height"]),
+        total_ms=tuple(statistics.median(times) for times in runs),
+    )
+
+
+class ModelStore:
+    """Loaded detectors by checkpoint, the least recently used dropped past `memory_bytes`."""
+
+    def __init__(self, memory_bytes: int):
+        self._memory_bytes = memory_bytes
+        self._lock = threading.Lock()
+        self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
+        self._latencies: dict[str, Latency] = {}
+        self._downloads: dict[str, hub.Download] = {}
+
+    def get(self, checkpoint: str) -> Detector:
+        """The detector, loaded now if need be. Raises CheckpointError where it is not here."""
+        with self._lock:
+            future = self._detectors.get(checkpoint)
+            if future is not None:
+                self._detectors.move_to_end(checkpoint)
+            else:
+                mine = self._detectors[checkpoint] = Future()
+        if future is not None:
+            return future.result()
+        try:
+            folder = hub.local_folder(checkpoint)
+            if folder is None:
+                raise CheckpointError(
+                    f"{checkpoint} is not on this machine yet. Download it first, or choose "
+                    "the bundled checkpoint."
+                )
+            detector = Detector.load(checkpoint, folder)
+        except BaseException as error:
+            with self._lock:
+                del self._detectors[checkpoint]
+            mine.set_exception(error)
+            raise
+        mine.set_result(detector)
+        self._drop_excess(checkpoint)
+        threading.Thread(target=self._measure, args=(detector,), daemon=True).start()
+        return detector
+
+    def latency(self, checkpoint: str) -> Latency | None:
+        """What was measured here, or None while that is still going on."""
+        return self._latencies.get(checkpoint)
+
+    def loaded(self) -> list[str]:
+        with self._lock:
+            return [name for name, future in self._detectors.items() if future.done()]
+
+    def download(self, checkpoint: str) -> hub.Download:
+        """Fetch from the hub; a download under way is joined, not begun again."""
+        with self._lock:
+            current = self._downloads.get(checkpoint)
+            if current is None or not current.running:
+                current = self._downloads[checkpoint] = hub.Download(checkpoint)
+            return current
+
+    def downloading(self, checkpoint: str) -> hub.Download | None:
+        """The latest download of this checkpoint in this process, running or ended."""
+        return self._downloads.get(checkpoint)
+
+    def _measure(self, detector: Detector) -> None:
+        try:
+            self._latencies[detector.checkpoint] = measure_latency(detector)
+        except RuntimeError:
+            log.exception("latency of %s could not be measured", detector.checkpoint)
+
+    def _drop_excess(self, keep: str) -> None:
+        with self._lock:
+            held = {
+                name: future.result().memory_bytes
+                for name, future in self._detectors.items()
+                if future.done() and not future.exception()
+            }
+            for name in list(held):
+                if sum(held.values()) <= self._memory_bytes:
+                    return
+                # The bundled one is small, and what serves when nothing else can.
+                if name not in (keep, BUNDLED):
+                    del self._detectors[name], held[name]
+                    self._latencies.pop(name, None)
+                    log.info("dropped %s to stay within the memory limit", name)

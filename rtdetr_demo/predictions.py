@@ -1,0 +1,136 @@
+"""The one noun: what a detector said about one picture, at every decoder layer that it ran."""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Selection(NamedTuple):
+    """Which detections to show: of decoder layer `layer` (1 is the first), scored above
+    `threshold`, and labelled with one of `classes` (`None`: all)."""
+
+    layer: int
+    threshold: float = 0.5
+    classes: Collection[str] | None = None
+
+
+class Detection(NamedTuple):
+    """One thing found; the box in pixels of the picture (see `Predictions`)."""
+
+    label: str
+    class_id: int
+    score: float
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+    def to_json(self) -> dict:
+        corners = ("xmin", "ymin", "xmax", "ymax")
+        return {
+            "label": self.label,
+            "score": round(self.score, 6),
+            # Whole pixels, cut like the pipeline's.
+            "box": {corner: int(getattr(self, corner)) for corner in corners},
+        }
+
+    def clipped(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """x, y, width, height of what lies inside a picture of this size."""
+        left, right = (min(max(v, 0.0), float(width)) for v in (self.xmin, self.xmax))
+        top, bottom = (min(max(v, 0.0), float(height)) for v in (self.ymin, self.ymax))
+        return left, top, right - left, bottom - top
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds spent on one picture, from a decoded picture to detections."""
+
+    preprocess: float
+    model: float
+    postprocess: float
+
+    @property
+    def total(self) -> float:
+        return self.preprocess + self.model + self.postprocess
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(ms, 2) for name, ms in {**asdict(self), "total": self.total}.items()}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Every candidate of every decoder layer, best first. Arrays are `[layers, queries, ...]`.
+
+    Boxes are xmin, ymin, xmax, ymax in pixels of the upright original picture, not clipped to it
+    (as in transformers). A query may stand in a layer more than once, with different labels.
+    """
+
+    checkpoint: str
+    class_names: tuple[str, ...]
+    width: int
+    height: int
+    scores: np.ndarray
+    """float32 [layers, queries], descending along the second axis."""
+    labels: np.ndarray
+    """int64 [layers, queries], indices into `class_names`."""
+    queries: np.ndarray
+    """int64 [layers, queries]: which of the decoder's queries said it."""
+    boxes: np.ndarray
+    """float32 [layers, queries, 4]."""
+    timing: Timing
+
+    @property
+    def layers(self) -> int:
+        return len(self.scores)
+
+    def select(
+        self, layer: int, threshold: float = 0.5, classes: Collection[str] | None = None
+    ) -> list[Detection]:
+        """The detections that a `Selection(layer, threshold, classes)` keeps, best first."""
+        index = layer - 1
+        count = int((self.scores[index] > threshold).sum())
+        found = [
+            Detection(self.class_names[label], int(label), float(score), *map(float, box))
+            for label, score, box in zip(
+                self.labels[index][:count],
+                self.scores[index][:count],
+                self.boxes[index][:count],
+                strict=True,
+            )
+        ]
+        return [one for one in found if classes is None or one.label in classes]
+
+    def to_json(
+        self, layer: int, threshold: float = 0.5, classes: Collection[str] | None = None
+    ) -> dict:
+        """The form that every surface shares; each detection as transformers' pipeline gives it."""
+        return {
+            "checkpoint": self.checkpoint,
+            "decoder_layers": layer,
+            "image": {"width": self.width, "height": self.height},
+            "detections": [one.to_json() for one in self.select(layer, threshold, classes)],
+            "timing_ms": self.timing.to_json(),
+        }
+
+    def for_browser(self) -> dict:
+        """Every candidate of every layer, compact, for a page that redraws by itself.
+
+        Scores to 1e-4; boxes flat, four numbers a candidate, to a tenth of a pixel.
+        """
+        return {
+            "checkpoint": self.checkpoint,
+            "classes": list(self.class_names),
+            "width": self.width,
+            "height": self.height,
+            "layers": [
+                {
+                    "scores": np.round(scores.astype(float), 4).tolist(),
+                    "labels": labels.tolist(),
+                    "boxes": np.round(boxes.astype(float), 1).ravel().tolist(),
+                }
+                for scores, labels, boxes in zip(self.scores, self.labels, self.boxes, strict=True)
+            ],
+            "timing_ms": self.timing.to_json(),
+        }

@@ -1,0 +1,80 @@
+"""What one running demo knows: its settings, its models, and which checkpoint serves."""
+
+import logging
+import threading
+
+from . import hub
+from .checkpoints import BUNDLED, is_listed
+from .detector import Detector
+from .errors import Cancelled, CheckpointError, DemoError
+from .models import ModelStore
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """Serves at once with what is here, and moves on to the wanted checkpoint when it arrives."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.store = ModelStore(int(settings.model_memory_gb * 2**30))
+        self.wanted = settings.checkpoint
+        self.active = self.wanted if hub.local_folder(self.wanted) else BUNDLED
+        self.searching = True
+        self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
+
+    def start(self) -> None:
+        """Load what serves, and look for what is wanted, in the background."""
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            self.store.get(self.active)
+            if self.active != self.wanted:
+                self.try_hub(self.wanted)
+        except DemoError as error:
+            self._serve_bundled(error)
+        finally:
+            self.searching = False
+
+    def _serve_bundled(self, reason: DemoError) -> None:
+        self.notice = f"{reason} The bundled checkpoint serves instead of {self.wanted}."
+        self.active = BUNDLED
+        self.store.get(BUNDLED)
+
+    def detector(self, checkpoint: str | None = None) -> Detector:
+        """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""
+        return self.store.get(self.check(checkpoint or self.active))
+
+    def check(self, checkpoint: str) -> str:
+        """Give the name back if a visitor may use it."""
+        own = checkpoint in (self.wanted, self.active) or is_listed(checkpoint)
+        if not (own or self.settings.any_checkpoint):
+            raise CheckpointError(
+                f"“{checkpoint[:100]}” is not on this demo's list. Choose one from the list, "
+                "or start the demo yourself with --any-checkpoint."
+            )
+        return checkpoint
+
+    def try_hub(self, checkpoint: str) -> None:
+        """Ask the hub for a checkpoint and, if it answers, begin the download. Does not wait."""
+        if reason := hub.why_unreachable(checkpoint):
+            raise CheckpointError(reason)
+        download = self.store.download(checkpoint)
+        threading.Thread(target=self._arrive, args=(download,), daemon=True).start()
+
+    def _arrive(self, download: hub.Download) -> None:
+        wanted = download.checkpoint == self.wanted
+        if wanted:
+            self.notice = f"{self.wanted} is on its way; the bundled checkpoint serves until then."
+        try:
+            download.wait()
+            self.store.get(download.checkpoint)
+        except (CheckpointError, Cancelled) as error:
+            log.info("%s did not arrive: %s", download.checkpoint, error)
+            if wanted:
+                self._serve_bundled(error)
+        else:
+            if wanted:
+                self.active, self.notice = self.wanted, ""

@@ -1,0 +1,58 @@
+"""What the operator decides: command line first, then environment, then defaults."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .checkpoints import DEFAULT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`allowed_hosts`: private hosts (`host` or `host:port`) that picture URLs may name."""
+
+    checkpoint: str = DEFAULT
+    any_checkpoint: bool = False
+    model_memory_gb: float = 4.0
+    allowed_hosts: tuple[str, ...] = ()
+    host: str | None = None
+    port: int | None = None
+
+    @classmethod
+    def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":
+        environ = os.environ
+        parser = argparse.ArgumentParser(
+            prog="app.py", description="Serve the RT-DETR demo: the page and its API."
+        )
+        parser.add_argument(
+            "--checkpoint",
+            default=environ.get("RTDETR_CHECKPOINT", cls.checkpoint),
+            help="hub id, local folder or 'bundled' (RTDETR_CHECKPOINT; default %(default)s)",
+        )
+        parser.add_argument(
+            "--any-checkpoint",
+            action="store_true",
+            default=environ.get("RTDETR_ANY_CHECKPOINT", "") not in ("", "0"),
+            help="let visitors load any hub id or local folder (RTDETR_ANY_CHECKPOINT)",
+        )
+        parser.add_argument(
+            "--model-memory-gb",
+            type=float,
+            default=float(environ.get("RTDETR_MODEL_MEMORY_GB", cls.model_memory_gb)),
+            help="drop the least recently used model past this (RTDETR_MODEL_MEMORY_GB; "
+            "default %(default)s)",
+        )
+        parser.add_argument(
+            "--allowed-hosts",
+            type=_words,
+            default=_words(environ.get("RTDETR_ALLOWED_HOSTS", "")),
+            help="comma-separated private hosts that picture URLs may name (RTDETR_ALLOWED_HOSTS)",
+        )
+        parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
+        parser.add_argument("--port", type=int, help="port to listen on (GRADIO_SERVER_PORT)")
+        return cls(**vars(parser.parse_args(arguments)))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,0 +1,234 @@
+"""From the outside world to one upright RGB picture.
+
+Nothing here trusts a name, a header or a host: bytes decide what a file is, sizes are checked
+before pixels are decoded, and addresses are checked after names are resolved.
+"""
+
+import io
+import ipaddress
+import socket
+import time
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import BadInput, NotAPicture, TooLarge
+
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 64 * 2**20
+MAX_SECONDS = 15.0
+MAX_REDIRECTS = 5
+# What Pillow may open. Formats that run programs (EPS), hold documents (PDF) or that nobody
+# photographs with stay shut.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PPM", "ICO")
+
+pillow_heif.register_heif_opener()
+# We refuse by our own limit, in our own words, before Pillow's (which is higher) can warn.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def read_picture(content: bytes | Path) -> Image.Image:
+    """Decode a picture: upright, RGB, first frame.
+
+    Raises NotAPicture where the bytes are no whole picture, TooLarge past `MAX_PIXELS`.
+    """
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=FORMATS) as opened:
+                _check_size(opened.size)
+                upright = ImageOps.exif_transpose(opened)
+                return _to_rgb(upright)
+    except UnidentifiedImageError:
+        raise NotAPicture(_what_it_is(content)) from None
+    except MemoryError:
+        raise TooLarge("There is too little memory for this picture. Send a smaller one.") from None
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+        raise NotAPicture(
+            "This picture is damaged or cut off, so it cannot be opened. Send it again, "
+            "or save it anew as JPEG or PNG."
+        ) from error
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise TooLarge(
+            f"This picture has {width * height / 1e6:,.0f} megapixels ({width} x {height}); "
+            f"the limit is {MAX_PIXELS / 1e6:.0f}. Make it smaller and send it again."
+        )
+    if min(width, height) < 1:
+        raise NotAPicture("This picture has no pixels. Send another one.")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # Sixteen bits and more a channel: spread what is there over eight.
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535.0 if values.max() > 255 else 255.0
+        image = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _what_it_is(content: bytes | Path) -> str:
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            head = file.read(512)
+    else:
+        head = content[:512]
+    text = head.lstrip().lower()
+    if not head:
+        return "This file is empty. Choose another one."
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "This is a web page, not a picture. Copy the address of the picture itself."
+    if b"<svg" in text:
+        return "This is an SVG drawing, not a photograph. Save it as PNG or JPEG first."
+    if text.startswith(b"%pdf"):
+        return "This is a PDF document, not a picture. Save the page as PNG or JPEG first."
+    return "This is not a picture that we can open. Send a JPEG, PNG, WebP, GIF, TIFF or HEIC."
+
+
+def fetch(url: str, allowed_hosts: Collection[str] = ()) -> bytes:
+    """Get the bytes behind a web address.
+
+    Only http and https, only public addresses (each redirect is checked anew), at most `MAX_BYTES`
+    and `MAX_SECONDS`. `allowed_hosts` names hosts, as `host` or `host:port`, that the operator
+    exempts from the check of addresses. Raises BadInput or TooLarge.
+    """
+    deadline = time.monotonic() + MAX_SECONDS
+    url = url.strip()
+    # Proxies from the environment are not used: behind one, the address that we checked is not
+    # the address that is asked.
+    with httpx.Client(trust_env=False, follow_redirects=False) as client:
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = _get_once(client, url, allowed_hosts, deadline)
+            if isinstance(answer, bytes):
+                return answer
+            url = urljoin(url, answer)
+    raise BadInput("This address redirects too many times. Use the address of the picture itself.")
+
+
+def _get_once(
+    client: httpx.Client, url: str, allowed_hosts: Collection[str], deadline: float
+) -> bytes | str:
+    """One request: the body's bytes, or the address that it redirects to."""
+    scheme, host, port = _split(url)
+    exempt = host in allowed_hosts or f"{host}:{port}" in allowed_hosts
+    address = host if exempt else _public_address(host, port)
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise BadInput(_SLOW)
+    target = httpx.URL(url).copy_with(scheme=scheme, host=address, port=port)
+    headers = {
+        "Host": httpx.URL(url).netloc.decode(),
+        "Accept": "image/*",
+        "Accept-Encoding": "identity",
+        "User-Agent": "rtdetr-demo",
+    }
+    try:
+        with client.stream(
+            "GET",
+            target,
+            headers=headers,
+            timeout=min(left, 10.0),
+            # The certificate is checked against the name, though the socket goes to the address.
+            extensions={"sni_hostname": host},
+        ) as response:
+            if response.is_redirect:
+                return response.headers.get("location", "")
+            if response.status_code != 200:
+                raise BadInput(
+                    f"The server of this address answered {response.status_code}. Check the "
+                    "address in a browser, or save the picture and upload it."
+                )
+            return _read_body(response, deadline)
+    except httpx.TimeoutException:
+        raise BadInput(_SLOW) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError):
+        raise BadInput(
+            f"{host} could not be reached. Check the address, or save the picture and upload it."
+        ) from None
+
+
+_SLOW = (
+    f"This address took longer than {MAX_SECONDS:.0f} seconds. Try again, "
+    "or save the picture and upload it."
+)
+
+
+def _read_body(response: httpx.Response, deadline: float) -> bytes:
+    body = bytearray()
+    # Raw bytes: a compressed body could grow without end after it passed the limit.
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise TooLarge(
+                f"The file behind this address is over {MAX_BYTES // 2**20} MB. Use a smaller one."
+            )
+        if time.monotonic() > deadline:
+            raise BadInput(_SLOW)
+    return bytes(body)
+
+
+def _split(url: str) -> tuple[str, str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in ("http", "https") or not host or len(url) > 4096:
+        raise BadInput(
+            "This is not a web address of a picture: it must start with http:// or https://."
+        )
+    if parts.username is not None or parts.password is not None:
+        raise BadInput("Addresses with a user name or password in them are not fetched.")
+    return parts.scheme, host, port or (443 if parts.scheme == "https" else 80)
+
+
+def _public_address(host: str, port: int) -> str:
+    """Resolve a host once; give back one of its addresses, if all of them are public."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise BadInput(f"There is no host named {host[:100]}. Check the address.") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    if not addresses or not all(is_public(address) for address in addresses):
+        raise BadInput(
+            "This address leads into a private network, so it is not fetched. "
+            "Save the picture and upload it instead."
+        )
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the open internet.
+
+    Addresses that carry an IPv4 address inside (mapped, 6to4, NAT64) are judged by that one too.
+    """
+    try:
+        ip = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            inner = ipaddress.IPv4Address(ip.packed[-4:])
+        if inner is not None and not is_public(str(inner)):
+            return False
+        if ip.teredo is not None:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")

@@ -1,0 +1,41 @@
+"""The whole page: a heading, and one tab per way in."""
+
+from typing import Any
+
+import gradio as gr
+
+from ..service import Service
+from ..sources import MAX_BYTES
+from .photo import STATIC, photo_tab
+
+TITLE = "RT-DETR, layer by layer"
+
+HEADING = """
+<header class="rt-heading">
+  <h1>RT-DETR, layer by layer</h1>
+  <p>A detector whose decoder can be cut after any layer, without retraining.
+  Move the slider; watch boxes, scores and speed change.</p>
+</header>
+"""
+
+
+def build(service: Service) -> gr.Blocks:
+    """Lay out the page."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(HEADING, apply_default_css=False)
+        photo_tab(service)
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """How `build`'s page is launched, on every surface."""
+    return {
+        "theme": gr.themes.Base(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+        "css_paths": [STATIC / "page.css"],
+        "footer_links": ["api"],
+        "max_file_size": MAX_BYTES,
+        "ssr_mode": False,
+        "quiet": True,
+    }

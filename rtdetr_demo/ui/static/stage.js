@@ -1,0 +1,123 @@
+// The picture with boxes over it, as one SVG: the same for photos, snapshots and live frames.
+
+const escapeText = (text) =>
+  String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+class Stage {
+  /** `element` is the frame; `onHover(index or null)` hears which detection is pointed at. */
+  constructor(element, onHover) {
+    this.element = element;
+    this.svg = element.querySelector("svg");
+    this.image = this.svg.querySelector("image");
+    this.front = this.svg.querySelector(".front");
+    this.back = this.svg.querySelector(".back");
+    this.ruler = document.createElement("canvas").getContext("2d");
+    this.widths = new Map();
+    this.size = { width: 4, height: 3 };
+    this.colors = {};
+    this.shown = [[], null];
+    this.split = 0.5;
+    new ResizeObserver(() => this.redraw()).observe(element);
+    const point = (event) => {
+      const group = event.target.closest?.(".front .detection");
+      onHover(group ? Number(group.dataset.index) : null);
+    };
+    this.front.addEventListener("pointerover", point);
+    this.front.addEventListener("pointerout", () => onHover(null));
+  }
+
+  /** Show a picture (any URL an <image> takes) of this size in pixels. */
+  setPicture(url, width, height) {
+    this.size = { width, height };
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.image.setAttribute("width", width);
+    this.image.setAttribute("height", height);
+    this.image.setAttribute("href", url);
+    this.element.classList.add("filled");
+  }
+
+  /** Draw detections; with `compared`, those lie left of the divider and `detections` right of it. */
+  draw(detections, colors, compared = null) {
+    this.shown = [detections, compared];
+    this.colors = colors;
+    this.redraw();
+  }
+
+  /** The divider of a comparison, 0 (left edge) to 1. */
+  setSplit(split) {
+    this.split = split;
+    this.placeDivider();
+  }
+
+  light(index) {
+    this.svg.classList.toggle("lit", index !== null);
+    this.front.querySelector(".detection.lit")?.classList.remove("lit");
+    if (index !== null) this.front.querySelector(`[data-index="${index}"]`)?.classList.add("lit");
+  }
+
+  redraw() {
+    const { width, height } = this.size;
+    const frame = this.element.getBoundingClientRect();
+    const scale = Math.min(frame.width / width, frame.height / height) || 1;
+    const font = Math.min(Math.max(width * scale * 0.018, 11), 16);
+    const layout = { font: font / scale, pad: 3 / scale, scale, fontPx: font };
+    const [detections, compared] = this.shown;
+    this.front.innerHTML = this.markup(detections, layout);
+    this.back.innerHTML = compared ? this.markup(compared, layout) : "";
+    this.placeDivider();
+  }
+
+  placeDivider() {
+    const { width, height } = this.size;
+    const comparing = this.shown[1] !== null;
+    const x = width * this.split;
+    const place = (id, from, to) => {
+      const rect = this.svg.querySelector(`#${id} rect`);
+      rect.setAttribute("x", from);
+      rect.setAttribute("width", Math.max(to - from, 0));
+      rect.setAttribute("height", height);
+    };
+    place("clip-front", comparing ? x : 0, width);
+    place("clip-back", 0, x);
+    const line = this.svg.querySelector(".divider");
+    line.style.display = comparing ? "" : "none";
+    for (const [name, value] of [["x1", x], ["x2", x], ["y1", 0], ["y2", height]])
+      line.setAttribute(name, value);
+  }
+
+  /** SVG of detections, the best on top. */
+  markup(detections, layout) {
+    const parts = [];
+    for (let i = detections.length - 1; i >= 0; i--)
+      parts.push(this.detectionMarkup(detections[i], i, layout));
+    return parts.join("");
+  }
+
+  detectionMarkup({ label, score, x, y, width, height }, index, { font, pad, scale, fontPx }) {
+    const [fill, ink] = this.colors[label] || ["#ffffff", "#000000"];
+    const text = `${label} ${Math.round(score * 100)}%`;
+    const tagWidth = this.textWidth(text, fontPx) / scale + 2 * pad;
+    const tagHeight = font * 1.35;
+    const tagX = Math.max(0, Math.min(x, this.size.width - tagWidth));
+    const above = y - tagHeight;
+    const tagY = above >= 0 ? above : Math.min(Math.max(y, 0), this.size.height - tagHeight);
+    const rect = `x="${x}" y="${y}" width="${width}" height="${height}"`;
+    const name = escapeText(label);
+    return (
+      `<g class="detection" data-index="${index}" data-label="${name}" data-score="${score}">` +
+      `<rect class="halo" ${rect}/><rect class="box" ${rect} stroke="${fill}" style="--fill:${fill}"/>` +
+      `<rect class="tag" x="${tagX}" y="${tagY}" width="${tagWidth}" height="${tagHeight}" fill="${fill}"/>` +
+      `<text x="${tagX + pad}" y="${tagY + font}" font-size="${font}" fill="${ink}">${escapeText(text)}</text></g>`
+    );
+  }
+
+  textWidth(text, fontPx) {
+    const key = `${fontPx}|${text}`;
+    if (!this.widths.has(key)) {
+      if (this.widths.size > 5000) this.widths.clear();
+      this.ruler.font = `600 ${fontPx}px system-ui, sans-serif`;
+      this.widths.set(key, this.ruler.measureText(text).width);
+    }
+    return this.widths.get(key);
+  }
+}

@@ -1,0 +1,165 @@
+"""Fixtures: small random models, a stand-in for the hub, and the app as a stranger would run it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrImageProcessorPil,
+    RTDetrResNetConfig,
+)
+
+from standin import HubStandIn
+
+REPO = Path(__file__).parents[1]
+EXAMPLES = REPO / "examples"
+SHARED = REPO.parent / "shared"
+
+NAMES = ["person", "car", "dog", "cat", "<b>bold</b>"]
+
+
+def random_model(**overrides: object) -> RTDetrForObjectDetection:
+    """An RT-DETR with random weights whose scores are spread out, so that thresholds bite."""
+    torch.manual_seed(1)
+    config = RTDetrConfig(**overrides)
+    names = NAMES + [f"class {i}" for i in range(len(NAMES), config.num_labels)]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    model = RTDetrForObjectDetection(config).eval()
+    with torch.no_grad():
+        for head in model.model.decoder.class_embed:
+            head.weight.normal_(0, 0.2)
+            head.bias.fill_(-1.0)
+        for head in model.model.decoder.bbox_embed:
+            head.layers[-1].weight.normal_(0, 0.05)
+    return model
+
+
+def save(model: RTDetrForObjectDetection, folder: Path, size: int) -> Path:
+    model.save_pretrained(folder)
+    RTDetrImageProcessorPil(
+        do_normalize=False, size={"height": size, "width": size}
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small RT-DETR: six decoder layers, 300 queries, random weights."""
+    model = random_model(
+        num_labels=len(NAMES),
+        backbone_config=RTDetrResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 24, 32],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        encoder_in_channels=[16, 24, 32],
+        encoder_hidden_dim=32,
+        encoder_ffn_dim=32,
+        decoder_in_channels=[32, 32, 32],
+        d_model=32,
+        decoder_ffn_dim=32,
+        decoder_attention_heads=4,
+        encoder_attention_heads=4,
+        num_denoising=0,
+    )
+    return save(model, tmp_path_factory.mktemp("tiny"), 160)
+
+
+@pytest.fixture(scope="session")
+def random_r50(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an RT-DETR R50 of the published architecture, random weights."""
+    return save(random_model(num_labels=80), tmp_path_factory.mktemp("r50"), 640)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    return Image.open(sorted(EXAMPLES.glob("*.jpg"))[0]).convert("RGB")
+
+
+@pytest.fixture
+def noise() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    """A stand-in hub with one model, `owner/tiny`; this process asks it, with an empty cache."""
+    with HubStandIn({"owner/tiny": tiny}) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield server
+
+
+class App:
+    """`python app.py` in a process of its own, with what it printed."""
+
+    def __init__(self, *arguments: str, **environ: str):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.lines: list[str] = []
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(self.port), *arguments],
+            cwd=REPO,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        while not self._answers():
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() - began < 60, self.printed
+            time.sleep(0.1)
+        self.seconds_to_answer = time.monotonic() - began
+
+    @property
+    def printed(self) -> str:
+        return "".join(self.lines)
+
+    @property
+    def memory_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"VmRSS:\s+(\d+)", status)
+        assert match
+        return int(match[1]) / 1024
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+    def _listen(self) -> None:
+        assert self.process.stdout
+        self.lines.extend(iter(self.process.stdout.readline, ""))
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture(scope="session")
+def app(tiny: Path) -> Iterator[App]:
+    """The app on the small model, with the loopback address open to picture URLs."""
+    running = App(
+        "--checkpoint", str(tiny), "--allowed-hosts", "127.0.0.1", HF_HUB_OFFLINE="1"
+    )
+    yield running
+    running.stop()

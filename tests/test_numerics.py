@@ -1,0 +1,136 @@
+"""The detector says what transformers says, at every depth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
+
+from conftest import EXAMPLES, REPO
+from rtdetr_demo.checkpoints import BUNDLED_FOLDER
+from rtdetr_demo.detector import Detector, truncate
+from rtdetr_demo.errors import BadInput, CheckpointError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["bundled", "random_r50"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    folder = BUNDLED_FOLDER if request.param == "bundled" else request.getfixturevalue("random_r50")
+    return Detector.load(str(folder), folder, CPU)
+
+
+@pytest.fixture(scope="module")
+def full(detector: Detector, photo: Image.Image):
+    return detector.detect(photo)
+
+
+def test_cutting_the_decoder_after_layer_k_gives_layer_k_of_the_full_pass(detector, photo, full):
+    assert full.layers == detector.depth == 6
+    for depth in range(1, detector.depth + 1):
+        cut = detector.detect(photo, depth)
+        assert cut.layers == depth
+        np.testing.assert_allclose(cut.scores[-1], full.scores[depth - 1], atol=1e-5)
+        np.testing.assert_allclose(cut.boxes[-1], full.boxes[depth - 1], atol=0.05)
+        assert (cut.labels[-1] == full.labels[depth - 1]).mean() > 0.99  # ties may swap
+
+
+def test_layers_differ_so_that_the_slider_has_something_to_show(full):
+    for depth in range(1, full.layers):
+        assert np.abs(full.scores[depth - 1] - full.scores[-1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+@pytest.mark.parametrize("picture", ["street.jpg", "dogs.jpg"])
+def test_detections_equal_the_transformers_pipeline(detector, picture, threshold):
+    image = Image.open(EXAMPLES / picture).convert("RGB")
+    reference = pipeline(
+        "object-detection",
+        model=AutoModelForObjectDetection.from_pretrained(detector.checkpoint),
+        image_processor=RTDetrImageProcessorPil.from_pretrained(detector.checkpoint),
+    )
+    expected = reference(image, threshold=threshold)
+    predictions = detector.detect(image)
+    ours = predictions.to_json(predictions.layers, threshold)["detections"]
+    assert len(ours) == len(expected)
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert mine["label"] == theirs["label"]
+        assert mine["score"] == pytest.approx(theirs["score"], abs=1e-3)
+        assert mine["box"] == pytest.approx(theirs["box"], abs=1)  # both are cut to whole pixels
+
+    # Before the cut to whole pixels: half a pixel.
+    inputs = reference.image_processor(image, return_tensors="pt")
+    with torch.inference_mode():
+        output = reference.model(**inputs)
+    [precise] = reference.image_processor.post_process_object_detection(
+        output, threshold, [(image.height, image.width)]
+    )
+    boxes = [one[3:] for one in predictions.select(predictions.layers, threshold)]
+    if expected:
+        np.testing.assert_allclose(boxes, precise["boxes"].numpy(), atol=0.5)
+
+
+def test_the_comparison_with_the_pipeline_is_not_empty(random_r50, photo):
+    predictions = Detector.load("r50", random_r50, CPU).detect(photo)
+    assert len(predictions.select(6, 0.3)) > 10
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 6])
+def test_truncation_runs_only_k_layers(tiny: Path, noise, depth):
+    detector = Detector.load(str(tiny), tiny, CPU)
+    runs = [0] * 6
+    for number, layer in enumerate(detector.model.model.decoder.layers):
+        layer.register_forward_hook(
+            lambda *_, number=number: runs.__setitem__(number, runs[number] + 1)
+        )
+    detector.detect(noise, depth)
+    assert runs == [1] * depth + [0] * (6 - depth)
+
+
+def test_a_truncated_view_shares_its_weights_and_leaves_the_model_whole(tiny: Path):
+    model = AutoModelForObjectDetection.from_pretrained(tiny)
+    view = truncate(model, 2)
+    assert len(view.model.decoder.layers) == 2
+    assert len(model.model.decoder.layers) == 6
+    assert view.model.decoder.layers[0] is model.model.decoder.layers[0]
+
+
+def test_a_batch_gives_each_picture_what_it_gets_alone(tiny: Path, noise, photo):
+    detector = Detector.load(str(tiny), tiny, CPU)
+    for together, alone in zip(
+        detector.detect_batch([noise, photo], 4),
+        [detector.detect(noise, 4), detector.detect(photo, 4)],
+        strict=True,
+    ):
+        assert (together.width, together.height) == (alone.width, alone.height)
+        np.testing.assert_allclose(together.scores, alone.scores, atol=1e-5)
+        np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.05)
+
+
+def test_the_checkpoint_decides_whether_to_normalize(tiny: Path, tmp_path, noise):
+    plain = Detector.load(str(tiny), tiny, CPU)
+    changed = tmp_path / "normalizing"
+    AutoModelForObjectDetection.from_pretrained(tiny).save_pretrained(changed)
+    RTDetrImageProcessorPil(
+        do_normalize=True, size={"height": 160, "width": 160}
+    ).save_pretrained(changed)
+    normalizing = Detector.load("normalizing", changed, CPU)
+    assert np.abs(plain.detect(noise).scores - normalizing.detect(noise).scores).max() > 1e-4
+
+
+@pytest.mark.parametrize("depth", [0, 7, -1, 2.0, "3", True])
+def test_a_depth_that_the_checkpoint_has_not_is_refused(tiny: Path, noise, depth):
+    detector = Detector.load(str(tiny), tiny, CPU)
+    with pytest.raises(BadInput, match="from 1 to 6"):
+        detector.detect(noise, depth)
+
+
+def test_a_folder_that_is_no_rtdetr_is_refused(tmp_path):
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(CheckpointError, match="could not be loaded") as refusal:
+        Detector.load("broken", tmp_path, CPU)
+    assert str(REPO) not in str(refusal.value)
