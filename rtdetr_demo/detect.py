@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from . import export, hub
-from .checkpoints import BUNDLED
+from .checkpoints import BUNDLED, DEFAULT
 from .detector import Detector
 from .errors import BadInput, CheckpointError
 from .predictions import Selection
@@ -16,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PHOTO_OR_URL", help="a file, or an http(s) address")
     parser.add_argument(
         "--checkpoint",
-        default=BUNDLED,
-        help="hub id, local folder or 'bundled' (default); fetched from the hub if not here",
+        help=f"hub id, local folder or 'bundled'; fetched from the hub if not here (default: "
+        f"{DEFAULT}, or 'bundled' where the hub does not answer)",
     )
     parser.add_argument("--layers", type=int, help="decoder layers to run (default: all)")
     parser.add_argument("--threshold", type=float, default=0.5, help="score to exceed (0.5)")
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput("The threshold is a number from 0 to 1.")
     content = _read(options.picture)
     image = read_picture(content)
-    detector = load(options.checkpoint)
+    detector = load(options.checkpoint) if options.checkpoint else _load_default()
     predictions = detector.detect(image, options.layers)
     selection = Selection(predictions.layers, options.threshold)
     if options.save:
@@ -57,13 +58,21 @@ def _read(picture: str) -> bytes:
         raise BadInput(f"{picture} could not be read: {error.strerror}.") from None
 
 
+def _load_default() -> Detector:
+    try:
+        return load(DEFAULT)
+    except CheckpointError as reason:
+        print(f"{reason} The bundled checkpoint serves instead of {DEFAULT}.", file=sys.stderr)
+        return load(BUNDLED)
+
+
 def load(checkpoint: str) -> Detector:
     """Load a checkpoint for a command, from the hub if it is not on this machine."""
     folder = hub.local_folder(checkpoint)
     if folder is None:
         reason = hub.why_unreachable(checkpoint)
         if reason:
-            raise CheckpointError(f"{reason} The bundled checkpoint needs no hub.")
+            raise CheckpointError(reason)
         hub.Download(checkpoint).wait()
         folder = hub.local_folder(checkpoint)
         assert folder is not None, "a finished download is in the cache"

@@ -6,6 +6,7 @@ keep their meaning.
 """
 
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -14,7 +15,6 @@ from typing import Any
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     OfflineModeIsEnabled,
@@ -31,6 +31,8 @@ PATIENCE = 3.0
 
 # Plain HTTP downloads can be stopped at any chunk; the Xet client cannot.
 constants.HF_HUB_DISABLE_XET = True
+# Small enough for a bar that moves, and for a cancel that is heard, on a slow line too.
+constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def local_folder(checkpoint: str) -> Path | None:
     if checkpoint == BUNDLED:
         return BUNDLED_FOLDER
     folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder if all((folder / name).is_file() for name in FILES) else None
     try:
         cached = [try_to_load_from_cache(checkpoint, name) for name in FILES]
@@ -138,12 +140,12 @@ def _reason(checkpoint: str, error: BaseException) -> str:
             return "The hub is switched off here (HF_HUB_OFFLINE is set)."
         case HFValidationError():
             return f"“{checkpoint[:100]}” is neither a folder here nor a hub id like owner/name."
-        case GatedRepoError():
-            return f"{checkpoint} asks for permission on the hub: accept its terms, set HF_TOKEN."
         case RepositoryNotFoundError():
             return f"The hub has no public model {checkpoint}: check the name, or set HF_TOKEN."
         case RemoteEntryNotFoundError():
             return f"{checkpoint} lacks a file that an RT-DETR checkpoint has: choose another one."
+        case HfHubHTTPError() if error.response.status_code in (401, 403):
+            return f"The hub gives {checkpoint} only with permission: accept its terms, set HF_TOKEN."
         case HfHubHTTPError():
             return f"The hub answered with error {error.response.status_code}: try again later."
         case FutureTimeout():

@@ -26,7 +26,7 @@ MAX_SECONDS = 15.0
 MAX_REDIRECTS = 5
 # What Pillow may open. Formats that run programs (EPS), hold documents (PDF) or that nobody
 # photographs with stay shut.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PPM", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PPM", "ICO")
 
 pillow_heif.register_heif_opener()
 # We refuse by our own limit, in our own words, before Pillow's (which is higher) can warn.

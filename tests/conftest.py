@@ -101,7 +101,12 @@ def noise() -> Image.Image:
 def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
     """A stand-in hub with one model, `owner/tiny`; this process asks it, with an empty cache."""
     with HubStandIn({"owner/tiny": tiny}) as server:
+        # What HF_ENDPOINT and HF_HUB_CACHE would have set, had this process begun with them.
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
         yield server
 

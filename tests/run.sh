@@ -9,8 +9,12 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
 fi
 
-python=$(command -v python3.12 || command -v python3.11 || command -v python3)
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+if [ ! -x .venv/bin/python ]; then
+    for python in python3 python3.13 python3.12 python3.11; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
+    done
+    "$python" -m venv .venv
+fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 [ ! -f requirements-train.txt ] ||
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-train.txt

@@ -131,8 +131,8 @@ class HubStandIn(LocalServer):
             request.close_connection = True
         elif weights and self.behave == "slow":
             request.reply(status, Content_Length=str(len(content)), **headers)
-            for at in range(0, len(content), 4096):
-                request.wfile.write(content[at : at + 4096])
+            for at in range(0, len(content), 65536):
+                request.wfile.write(content[at : at + 65536])
                 time.sleep(0.05)
         else:
             request.reply(status, content, **headers)

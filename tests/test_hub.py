@@ -1,0 +1,251 @@
+"""Checkpoints come from the hub, or a sentence says why not; the bundled one serves throughout."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rtdetr_demo import hub as hub_module
+from rtdetr_demo.checkpoints import BUNDLED, BUNDLED_FOLDER, CATALOGUE, DEFAULT, describe
+from rtdetr_demo.errors import Cancelled, CheckpointError
+from rtdetr_demo.hub import Download, local_folder, why_unreachable
+from rtdetr_demo.service import Service
+from rtdetr_demo.settings import Settings
+from standin import HubStandIn
+
+MODEL = "owner/tiny"
+
+
+def wait_for(what, seconds: float = 30.0) -> None:
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < seconds, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_download_ends_in_the_cache_and_counts_every_byte(hub: HubStandIn, tiny: Path):
+    assert local_folder(MODEL) is None
+    download = Download(MODEL)
+    download.wait(30)
+    folder = local_folder(MODEL)
+    assert folder is not None
+    for name in hub_module.FILES:
+        assert (folder / name).read_bytes() == (tiny / name).read_bytes()
+    total = sum((tiny / name).stat().st_size for name in hub_module.FILES)
+    assert download.done_bytes == download.total_bytes == total
+
+
+def test_a_cut_connection_is_resumed_not_begun_again(hub: HubStandIn, tiny: Path):
+    hub.behave = "cut"
+    download = Download(MODEL)
+    download.wait(30)
+    folder = local_folder(MODEL)
+    assert folder is not None
+    weights = "model.safetensors"
+    assert (folder / weights).read_bytes() == (tiny / weights).read_bytes()
+    [resumed] = hub.ranges
+    start = int(resumed.removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start <= (tiny / weights).stat().st_size // 2
+
+
+def test_a_download_can_be_cancelled_and_begun_again(hub: HubStandIn):
+    hub.behave = "slow"
+    download = Download(MODEL)
+    wait_for(lambda: download.done_bytes > 20_000)
+    assert 0 < download.done_bytes < download.total_bytes
+    download.cancel()
+    assert not download.running
+    with pytest.raises(Cancelled):
+        download.wait()
+    assert local_folder(MODEL) is None
+    hub.behave = "ok"
+    Download(MODEL).wait(30)
+    assert local_folder(MODEL) is not None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"), [("404", "no public model"), ("401", "no public model|HF_TOKEN")]
+)
+def test_a_refusal_of_the_hub_is_a_sentence(hub: HubStandIn, behaviour, words):
+    hub.behave = behaviour
+    with pytest.raises(CheckpointError, match=words):
+        Download(MODEL).wait(30)
+    assert why_unreachable(MODEL)
+
+
+def test_a_hub_that_accepts_and_never_answers_is_given_up_after_its_time(hub: HubStandIn):
+    hub.behave = "hang"
+    began = time.monotonic()
+    reason = why_unreachable(MODEL, seconds=1)
+    assert time.monotonic() - began < 2
+    assert reason
+    assert "did not answer" in reason or "cannot be reached" in reason
+
+
+def test_no_network_is_a_sentence(monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+    assert "cannot be reached" in str(why_unreachable(MODEL))
+
+
+def test_offline_mode_is_honoured(hub: HubStandIn, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE" in str(why_unreachable(MODEL))
+    assert hub.served_weights == 0
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "no spaces/here", "../../etc", "x" * 300])
+def test_a_name_that_is_no_hub_id_is_a_sentence(hub: HubStandIn, name):
+    assert local_folder(name or "\0") is None
+    assert why_unreachable(name)
+
+
+def test_the_catalogue_offers_the_model_page_and_the_bundled_checkpoint():
+    ids = [checkpoint.id for checkpoint in CATALOGUE]
+    assert len(ids) == len(set(ids))
+    for size in ("r18vd", "r34vd", "r50vd", "r101vd"):
+        assert f"PekingU/rtdetr_{size}" in ids
+    assert {DEFAULT, "PekingU/rtdetr_r101vd_coco_o365", BUNDLED} <= set(ids)
+    published = describe(DEFAULT).published
+    assert (published.params, published.t4_fps, published.ap) == (42, 108, 55.3)
+    assert describe("own/model").published.ap is None
+
+
+# --- What serves while all that happens -----------------------------------------------------------
+
+
+@pytest.fixture
+def bundled_stands_in(tiny: Path, monkeypatch) -> Iterator[None]:
+    """The small model in the place of the bundled one, so that these tests load fast."""
+    monkeypatch.setattr(hub_module, "BUNDLED_FOLDER", tiny)
+    yield
+
+
+def started(checkpoint: str) -> Service:
+    service = Service(Settings(checkpoint=checkpoint))
+    service.start()
+    return service
+
+
+@pytest.mark.usefixtures("bundled_stands_in")
+def test_the_wanted_checkpoint_takes_over_when_it_has_arrived(hub: HubStandIn, noise):
+    hub.behave = "slow"
+    service = started(MODEL)
+    assert service.active == BUNDLED
+    assert service.detector().detect(noise).checkpoint == BUNDLED
+    wait_for(lambda: "on its way" in service.notice)
+    hub.behave = "ok"
+    wait_for(lambda: service.active == MODEL, 60)
+    assert service.notice == ""
+    assert service.detector().detect(noise).checkpoint == MODEL
+
+
+@pytest.mark.usefixtures("bundled_stands_in")
+@pytest.mark.parametrize("behaviour", ["404", "401", "hang"])
+def test_without_the_hub_the_bundled_checkpoint_serves_and_says_why(
+    hub: HubStandIn, noise, behaviour
+):
+    hub.behave = behaviour
+    service = started(MODEL)
+    assert service.detector().detect(noise).checkpoint == BUNDLED
+    wait_for(lambda: not service.searching)
+    assert "The bundled checkpoint serves instead of owner/tiny." in service.notice
+    # The hub comes back, and a visitor asks again.
+    hub.behave = "ok"
+    service.try_hub(MODEL)
+    wait_for(lambda: service.active == MODEL, 60)
+    assert service.notice == ""
+
+
+@pytest.mark.usefixtures("bundled_stands_in")
+def test_what_is_in_the_cache_serves_with_no_hub_at_all(hub: HubStandIn, monkeypatch, noise):
+    Download(MODEL).wait(30)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    service = started(MODEL)
+    assert service.detector().detect(noise).checkpoint == MODEL
+    assert service.notice == ""
+
+
+@pytest.mark.usefixtures("bundled_stands_in")
+def test_a_damaged_checkpoint_leaves_the_bundled_one_serving(tiny: Path, tmp_path, noise):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in hub_module.FILES:
+        (broken / name).write_bytes((tiny / name).read_bytes()[:1000])
+    service = started(str(broken))
+    wait_for(lambda: not service.searching)
+    assert "damaged or incomplete" in service.notice
+    assert service.detector().detect(noise).checkpoint == BUNDLED
+
+
+def test_two_visitors_who_ask_for_one_download_get_one(hub: HubStandIn):
+    hub.behave = "slow"
+    service = Service(Settings(checkpoint=BUNDLED))
+    assert service.store.download(MODEL) is service.store.download(MODEL)
+    service.store.download(MODEL).cancel()
+
+
+def test_a_visitor_may_not_load_what_the_operator_did_not_allow(tiny: Path):
+    barred = Service(Settings(checkpoint=BUNDLED))
+    for name in (str(tiny), "owner/tiny", "/etc", "../x"):
+        with pytest.raises(CheckpointError, match="not on this demo's list"):
+            barred.detector(name)
+    free = Service(Settings(checkpoint=BUNDLED, any_checkpoint=True))
+    assert free.detector(str(tiny)).depth == 6
+
+
+def test_a_model_is_loaded_once_however_many_ask(tiny: Path, monkeypatch):
+    loads = []
+    real = hub_module.local_folder
+    monkeypatch.setattr(hub_module, "local_folder", lambda name: loads.append(name) or real(name))
+    service = Service(Settings(checkpoint=str(tiny)))
+    loads.clear()
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(service.detector())) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
+    assert loads == [str(tiny)]
+
+
+def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Path, tmp_path):
+    copies = []
+    for name in "abc":
+        copy = tmp_path / name
+        copy.mkdir()
+        for file in hub_module.FILES:
+            (copy / file).write_bytes((tiny / file).read_bytes())
+        copies.append(str(copy))
+    service = Service(Settings(checkpoint=copies[0], any_checkpoint=True))
+    first = service.detector(copies[0])
+    service.store._memory_bytes = int(first.memory_bytes * 2.5)
+    service.detector(copies[1])
+    service.detector(copies[0])
+    service.detector(copies[2])
+    assert service.store.loaded() == [copies[0], copies[2]]
+
+
+def test_the_latency_of_every_depth_is_measured_after_a_model_loads(tiny: Path):
+    service = Service(Settings(checkpoint=str(tiny)))
+    assert service.store.latency(str(tiny)) is None
+    service.detector()
+    wait_for(lambda: service.store.latency(str(tiny)), 120)
+    latency = service.store.latency(str(tiny))
+    assert latency is not None
+    assert len(latency.total_ms) == 6
+    assert all(ms > 0 for ms in latency.total_ms)
+    assert latency.size == (160, 160)
+
+
+def test_the_bundled_checkpoint_is_here():
+    assert local_folder(BUNDLED) == BUNDLED_FOLDER
+    assert all((BUNDLED_FOLDER / name).is_file() for name in hub_module.FILES)
