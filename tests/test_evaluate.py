@@ -29,18 +29,24 @@ def random_case(rng: np.random.Generator) -> tuple[dict, list[dict]]:
         crowd = int(rng.random() < 0.1)
         annotations.append(
             {
-                "id": number + 1, "image_id": image, "category_id": category, "bbox": box,
-                "area": box[2] * box[3], "iscrowd": crowd,
-            }  # fmt: skip
+                "id": number + 1,
+                "image_id": image,
+                "category_id": category,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": crowd,
+            }
         )
         for _ in range(2):
             moved = (np.array(box) + rng.normal(0, 0.06, 4) * (width + height) / 2).tolist()
             moved[2:] = [max(value, 1.0) for value in moved[2:]]
             results.append(
                 {
-                    "image_id": image, "category_id": category, "bbox": moved,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": moved,
                     "score": float(rng.random()),
-                }  # fmt: skip
+                }
             )
     return {"images": images, "annotations": annotations, "categories": CATEGORIES}, results
 
@@ -136,9 +142,13 @@ def small_set(tmp_path: Path) -> tuple[dict, Path, KnowingDetector]:
         images.append({"id": i, "width": 200, "height": 160, "file_name": f"{i}.png"})
         annotations.append(
             {
-                "id": i + 1, "image_id": i, "category_id": category,
-                "bbox": [20, 20, 80, 60], "area": 4800, "iscrowd": 0,
-            }  # fmt: skip
+                "id": i + 1,
+                "image_id": i,
+                "category_id": category,
+                "bbox": [20, 20, 80, 60],
+                "area": 4800,
+                "iscrowd": 0,
+            }
         )
         truth[color] = (label, [10.0, 10.0, 50.0, 40.0])
     instances = {"images": images, "annotations": annotations, "categories": CATEGORIES}
@@ -202,9 +212,7 @@ def test_a_file_that_is_no_coco_file_is_an_error_in_words(tmp_path: Path):
         module._read(path)
 
 
-def test_the_figure_starts_at_zero(
-    small_set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_the_figure_starts_at_zero(small_set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A figure that cuts its axis would exaggerate what depth buys."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     instances, folder, detector = small_set
@@ -213,8 +221,6 @@ def test_the_figure_starts_at_zero(
     )
     report = evaluate(detector, instances, folder)
     limits = []
-    monkeypatch.setattr(
-        pyplot, "close", lambda figure: limits.append(figure.axes[0].get_ylim()[0])
-    )
+    monkeypatch.setattr(pyplot, "close", lambda figure: limits.append(figure.axes[0].get_ylim()[0]))
     plot(report, tmp_path / "figure.png")
     assert limits == [0]

@@ -1,0 +1,546 @@
+"""`python -m rtdetr_demo train`: a small RT-DETR on a COCO-style data set, from ImageNet weights.
+
+Two parts, one loop. In the first the encoder alone learns as a dense detector (see `losses`),
+which is cheap and learns from few images. In the second its heads become the model's proposal
+heads and the start of every decoder layer, and the whole model trains on transformers' own loss:
+one-to-one matching at every layer, denoising queries, varifocal scores.
+
+The budget is `--epochs` or `--minutes`; how much of it is used is kept in the checkpoint, so that
+an interrupted run continues with `--resume`, on another kind of machine too.
+"""
+
+import argparse
+import copy
+import csv
+import io
+import json
+import math
+import shutil
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch import Tensor, multiprocessing, nn
+from transformers import RTDetrForObjectDetection
+
+from .errors import BadInput
+from .losses import Batch, DenseHead, FullStep, dense_step, start_decoder
+from .small_model import build_model, export, imagenet_backbone
+
+GREY = 124
+
+
+# --- Data ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image `(height, width, 3)` uint8 with `(n, 4)` corner boxes in its pixels."""
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray  # (n,), -1 marks a region to ignore.
+
+
+def read_files(source: Path) -> dict[str, bytes]:
+    """All files of a folder, a tar or a zip, by their path inside it."""
+    if source.is_dir():
+        paths = (path for path in source.rglob("*") if path.is_file())
+        return {path.relative_to(source).as_posix(): path.read_bytes() for path in paths}
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            return {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
+    with tarfile.open(source) as archive:
+        members = {member.name: archive.extractfile(member) for member in archive}
+        return {name: file.read() for name, file in members.items() if file is not None}
+
+
+def load_samples(source: Path) -> tuple[list[Sample], list[str]]:
+    """Decode a data set into memory; returns its samples and its class names in order of id.
+
+    `source` holds one `instances.json` and the images that it names, anywhere inside. Smaller
+    pictures than the JSON says are fine: boxes are scaled to what is there. Raises BadInput.
+    """
+    try:
+        found = read_files(source)
+    except (OSError, tarfile.TarError) as error:
+        raise BadInput(f"{source} could not be read as a folder, tar or zip: {error}.") from None
+    files = {PurePosixPath(name).name: data for name, data in found.items()}
+    if sum(PurePosixPath(name).name == "instances.json" for name in found) != 1:
+        raise BadInput(f"{source} must hold one instances.json, beside or above its images.")
+    instances = json.loads(files["instances.json"])
+    if missing := [e["file_name"] for e in instances["images"] if _name(e) not in files]:
+        raise BadInput(f"{source} lacks {len(missing)} of its images, {missing[0]} for one.")
+    categories = sorted(instances["categories"], key=lambda category: category["id"])
+    label_of = {category["id"]: index for index, category in enumerate(categories)}
+    annotations: dict[int, list[dict]] = {}
+    for annotation in instances["annotations"]:
+        annotations.setdefault(annotation["image_id"], []).append(annotation)
+
+    def decode(entry: dict) -> Sample:
+        image = Image.open(io.BytesIO(files[_name(entry)]))
+        pixels = np.asarray(image.convert("RGB"))
+        own = annotations.get(entry["id"], [])
+        boxes = np.array([item["bbox"] for item in own], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scale = pixels.shape[1] / entry["width"], pixels.shape[0] / entry["height"]
+        labels = [-1 if item.get("iscrowd") else label_of[item["category_id"]] for item in own]
+        return Sample(pixels, boxes * np.tile(scale, 2), np.array(labels, np.int64))
+
+    with ThreadPoolExecutor() as pool:
+        samples = list(pool.map(decode, instances["images"]))
+    return samples, [category["name"] for category in categories]
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return PurePosixPath(entry["file_name"]).name
+
+
+# --- Augmentation -------------------------------------------------------------------------------
+
+
+def place(
+    canvas: np.ndarray, sample: Sample, crop: np.ndarray, spot: np.ndarray, flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a crop of the sample onto a spot of the canvas.
+
+    `crop` and `spot` are `(x0, y0, x1, y1)` in pixels of the image and of the canvas.
+    Returns the `(n, 4)` corner boxes on the canvas and their `(n,)` labels. A box of which
+    little is left becomes a region to ignore; one that is gone is dropped.
+    """
+    x0, y0, x1, y1 = (int(value) for value in spot)
+    piece = Image.fromarray(sample.image).resize(
+        (x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=tuple(crop.tolist())
+    )
+    pixels = np.asarray(piece)
+    canvas[y0:y1, x0:x1] = pixels[:, ::-1] if flip else pixels
+    extent = crop[2:] - crop[:2]
+    scale = np.array([x1 - x0, y1 - y0]) / extent
+    cut = np.clip(sample.boxes.reshape(-1, 2, 2), crop[:2], crop[2:]).reshape(-1, 4)
+    area, whole = (np.prod(box[:, 2:] - box[:, :2], 1) for box in (cut, sample.boxes))
+    boxes = (cut - np.tile(crop[:2], 2)) * np.tile(scale, 2)
+    if flip:
+        boxes[:, [0, 2]] = (x1 - x0) - boxes[:, [2, 0]]
+    boxes += np.tile([x0, y0], 2)
+    visible = area / np.maximum(whole, 1e-6)
+    small = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=1e9) < 3
+    labels = np.where((visible < 0.35) | small, -1, sample.labels)
+    kept = area > 0
+    return boxes[kept], labels[kept]
+
+
+def random_crop(rng: np.random.Generator, sample: Sample, smallest: float) -> np.ndarray:
+    """A window of at least `smallest` of each side, with some change of aspect."""
+    size = np.array(sample.image.shape[1::-1], np.float64)
+    extent = size * np.clip(rng.uniform(smallest, 1) * rng.uniform(0.8, 1.25, 2), smallest, 1)
+    corner = rng.uniform(0, 1, 2) * (size - extent)
+    return np.concatenate([corner, corner + extent])
+
+
+def augment(
+    rng: np.random.Generator, samples: list[Sample], index: int, size: int, mosaic: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One training image `(size, size, 3)` uint8, corner boxes in [0, 1], and labels.
+
+    With probability `mosaic` four images share the canvas; otherwise one is cropped, shown
+    whole, or shrunk onto a grey canvas.
+    """
+    canvas = np.full((size, size, 3), GREY, np.uint8)
+    parts = []
+    if rng.random() < mosaic:
+        cx, cy = rng.uniform(0.3, 0.7, 2) * size
+        spots = [(0, 0, cx, cy), (cx, 0, size, cy), (0, cy, cx, size), (cx, cy, size, size)]
+        for number, spot in enumerate(spots):
+            sample = samples[index if number == 0 else rng.integers(len(samples))]
+            crop = random_crop(rng, sample, 0.6)
+            parts.append(place(canvas, sample, crop, np.array(spot), rng.random() < 0.5))
+    else:
+        sample = samples[index]
+        kind = rng.random()
+        crop = random_crop(rng, sample, 0.45 if kind < 0.5 else 1.0)
+        spot = np.array([0, 0, size, size])
+        if kind > 0.8:
+            extent = np.round(size * np.clip(rng.uniform(0.4, 1) * rng.uniform(0.8, 1.25, 2), 0, 1))
+            corner = np.floor(rng.uniform(0, 1, 2) * (size - extent))
+            spot = np.concatenate([corner, corner + extent])
+        parts.append(place(canvas, sample, crop, spot, rng.random() < 0.5))
+    boxes, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return canvas, boxes / size, labels
+
+
+def jitter_colors(images: Tensor, strength: float = 0.35) -> Tensor:
+    """Change brightness, contrast and saturation of `(batch, 3, h, w)` in [0, 1]."""
+    shape = (len(images), 1, 1, 1)
+    brightness, contrast, saturation = (
+        1 + strength * (2 * torch.rand(shape, device=images.device) - 1) for _ in range(3)
+    )
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * saturation
+    mean = grey.mean((2, 3), keepdim=True)
+    return ((images - mean) * contrast + mean * brightness).clamp(0, 1)
+
+
+def make_batch(
+    samples: list[Sample], step: int, batch_size: int, size: int, mosaic: float, seed: int
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """The batch of a step; the same step always draws the same one, whatever came before."""
+    epoch, position = divmod(step * batch_size, len(samples))
+    order = [
+        np.random.default_rng((seed, epoch + later)).permutation(len(samples)) for later in (0, 1)
+    ]
+    indices = np.concatenate(order)[position : position + batch_size]
+    drawn = [
+        augment(np.random.default_rng((seed, step, row)), samples, int(index), size, mosaic)
+        for row, index in enumerate(indices)
+    ]
+    images = np.stack([image for image, _, _ in drawn])
+    return images, [(boxes, labels) for _, boxes, labels in drawn]
+
+
+def to_device(
+    images: np.ndarray, truths: list[tuple[np.ndarray, np.ndarray]], device: torch.device
+) -> Batch:
+    """Finish a batch on the device: floats, colours, targets in transformers' form."""
+    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # channels-last in memory
+    pixels = jitter_colors(pixels.float() / 255) * 2 - 1
+    targets = []
+    for corner, label in truths:
+        box, known = torch.from_numpy(corner).float().to(device), torch.from_numpy(label).to(device)
+        box = torch.cat([(box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]], 1)
+        real = known >= 0
+        targets.append({"class_labels": known[real], "boxes": box[real], "ignored": box[~real]})
+    return Batch(pixels, targets)
+
+
+# --- Loop ---------------------------------------------------------------------------------------
+
+
+def parameter_groups(
+    model: RTDetrForObjectDetection, dense: DenseHead, everything: bool
+) -> list[dict[str, Any]]:
+    """The optimizer's groups, `share` being their part of the rate: less for the backbone.
+
+    Unless `everything`, its first stages and its depthwise filters stay as ImageNet left them: on
+    a CPU their gradients take half of the backward pass, and they are 4 % of its weights.
+    """
+    backbone = model.model.backbone.model
+    for name, parameter in backbone.named_parameters():
+        early = name.startswith(("stem", "stages.stage1", "stages.stage2.0"))
+        parameter.requires_grad_(everything or not (early or "depthwise" in name))
+    for norm in (model.model.enc_output[1], dense.output[1]):
+        # The score head can scale for itself; without a scale of its own this norm's output is
+        # what the decoder's norms leave unchanged, so the decoder can start as the identity.
+        norm.requires_grad_(False)
+    rest = [p for name, p in model.named_parameters() if "backbone" not in name]
+    return [
+        {"params": list(backbone.parameters()), "share": 0.2},
+        {"params": [*rest, *dense.parameters()], "share": 1.0},
+    ]
+
+
+class Average:
+    """An exponential moving average of a module's weights and norm statistics."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.module, self.decay, self.updates = copy.deepcopy(module).eval(), decay, 0
+
+    @torch.no_grad()
+    def update(self, source: nn.Module) -> None:
+        """Take one step towards the source's values; the first steps are larger."""
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        own, other = self.module.state_dict(), source.state_dict()
+        names = [name for name in own if own[name].is_floating_point()]
+        torch._foreach_lerp_([own[name] for name in names], [other[name] for name in names], share)
+
+
+def learning_rate(progress: float, warm: float) -> float:
+    """Factor on the base rate: `warm` from 0 to 1, then flat, then a cosine from 70 % on."""
+    decay = min(1.0, max(0.0, (progress - 0.7) / 0.3))
+    return min(1.0, warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * decay)))
+
+
+class Run:
+    """A training in progress. Its folder holds:
+
+    `checkpoint.pt` (all that `--resume` needs), `log.csv`, `val.csv` and `curves.png`, `latest`
+    and `best` (folders for `from_pretrained`, of the averaged weights).
+    """
+
+    KEPT = ("step", "seconds", "part", "part_start", "progress", "best")
+
+    def __init__(self, args: argparse.Namespace, rank: int = 0):
+        self.args, self.rank = args, rank
+        self.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.samples, self.names = load_samples(args.data)
+        torch.manual_seed(args.seed + rank)
+        self.checkpoint = args.out / "checkpoint.pt"
+        resumed = args.resume and self.checkpoint.exists()
+        self.model = build_model(self.names, None if resumed else imagenet_backbone())
+        self.dense = DenseHead(self.model.model)
+        self.both = nn.ModuleList([self.model, self.dense])
+        groups = parameter_groups(self.model, self.dense, self.device.type == "cuda")
+        self.both.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(groups, args.rate, weight_decay=0.01, fused=True)
+        self.average = Average(self.both, args.average)
+        self.step, self.part_start, self.part = 0, 0, "dense"
+        self.seconds = self.progress = self.best = 0.0
+        if resumed:
+            self.load()
+        self.agree()
+
+    def agree(self) -> None:
+        """Give every worker the first one's weights."""
+        if self.args.workers > 1:
+            for value in self.both.state_dict().values():
+                dist.broadcast(value, 0)
+
+    def load(self) -> None:
+        """Continue from the checkpoint."""
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.both.load_state_dict(state["weights"])
+        self.average.module.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in self.KEPT:
+            setattr(self, name, state[name])
+        if self.rank == 0:
+            torch.set_rng_state(state["rng"].cpu())
+
+    def save(self) -> None:
+        """Write the checkpoint in one move, and the averaged model; validate and draw."""
+        if self.rank:
+            return
+        state = {name: getattr(self, name) for name in self.KEPT} | {
+            "weights": self.both.state_dict(),
+            "average": self.average.module.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.checkpoint)
+        if self.part == "full":
+            export(self.average.module[0], self.args.out / "latest", self.args.size)
+            if self.args.val:
+                self.validate()
+        self.draw()
+
+    def validate(self) -> None:
+        """Score every depth on the validation set; keep the best model seen."""
+        from .detector import Detector
+        from .evaluate import evaluate
+
+        latest = self.args.out / "latest"
+        instances = json.loads((self.args.val / "instances.json").read_text())
+        detector = Detector.load(str(latest), latest, self.device)
+        report = evaluate(detector, instances, self.args.val / "images", timed=False)
+        for depth in report.depths:
+            self.write("val.csv", {"step": self.step, "progress": self.progress, **vars(depth)})
+        if (reached := report.depths[-1].AP or 0.0) >= self.best:
+            self.best = reached
+            shutil.copytree(latest, self.args.out / "best", dirs_exist_ok=True)
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches from the current step on, prepared ahead by threads."""
+        args, threads = self.args, 1 if self.device.type == "cpu" else 12
+        pending: deque = deque()
+        upcoming = self.step
+        with ThreadPoolExecutor(threads) as pool:
+            while True:
+                while len(pending) < 2 * threads:
+                    sizes = args.sizes if self.part == "dense" else args.full_sizes
+                    # Every worker draws the same size, so that none waits for another.
+                    size = np.random.default_rng((args.seed, upcoming)).choice(sizes)
+                    number = upcoming * args.workers + self.rank
+                    share = args.batch // args.workers
+                    mosaic = args.mosaic if self.progress < 0.85 else 0.0
+                    options = (self.samples, number, share, int(size), mosaic, args.seed)
+                    pending.append(pool.submit(make_batch, *options))
+                    upcoming += 1
+                yield to_device(*pending.popleft().result(), self.device)
+
+    def begin_full_part(self) -> None:
+        """From the averaged dense detector to the whole model."""
+        self.both.load_state_dict(self.average.module.state_dict())
+        start_decoder(self.model, self.dense)
+        self.agree()
+        self.average = Average(self.both, self.args.average)
+        self.part, self.part_start = "full", self.step
+
+    def train(self) -> None:
+        """Train until the budget is used, saving on the way."""
+        args = self.args
+        args.out.mkdir(parents=True, exist_ok=True)
+        full = FullStep(self.model, self.dense, args.dense_weight)
+        self.both.train()
+        saved = since = tick = time.monotonic()
+        sums = np.zeros(3)
+        for batch in self.batches():
+            if self.part == "dense" and self.progress >= args.dense_part:
+                self.begin_full_part()
+            warm = (self.step - self.part_start + 1) / args.warmup
+            factor = learning_rate(self.progress, warm)
+            for group in self.optimizer.param_groups:
+                group["lr"] = args.rate * factor * group["share"]
+            with torch.autocast(self.device.type, torch.bfloat16):
+                if self.part == "dense":
+                    main, side = torch.zeros(()), dense_step(self.model, self.dense, batch)
+                else:
+                    main, side = full(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            (main + side).backward()
+            now = time.monotonic()
+            self.seconds, tick = self.seconds + now - tick, now
+            self.share_gradients()
+            norm = nn.utils.clip_grad_norm_(self.both.parameters(), 10.0)
+            if torch.isfinite(norm):
+                self.optimizer.step()
+                if self.rank == 0:
+                    self.average.update(self.both)
+            self.step += 1
+            sums += [main.item(), side.item(), norm.item()]
+            if args.minutes:
+                self.progress = self.seconds / 60 / args.minutes
+            else:
+                self.progress = self.step * args.batch / len(self.samples) / args.epochs
+            done = self.progress >= 1
+            if self.rank == 0 and (self.step % args.log_every == 0 or done):
+                count = (self.step - 1) % args.log_every + 1
+                self.log(factor, sums / count, count * args.batch / (time.monotonic() - since))
+                since, sums = time.monotonic(), np.zeros(3)
+            if done or time.monotonic() - saved > args.save_every * 60:
+                self.save()
+                saved = time.monotonic()
+            if done:
+                return
+
+    def share_gradients(self) -> None:
+        """Average the gradients, and the time spent, over the workers."""
+        if self.args.workers == 1:
+            return
+        parameters = [p for p in self.both.parameters() if p.requires_grad]
+        for parameter in parameters:
+            # The set must be the same everywhere, and the first part leaves the decoder out.
+            if parameter.grad is None and self.part == "full":
+                parameter.grad = torch.zeros_like(parameter)
+        present = [p.grad for p in parameters if p.grad is not None]
+        clock = torch.tensor([self.seconds])
+        flat = torch.cat([clock, *(gradient.flatten() for gradient in present)])
+        dist.all_reduce(flat)
+        clock, *shares = (flat / self.args.workers).split([1, *(g.numel() for g in present)])
+        self.seconds = clock.item()
+        for gradient, share in zip(present, shares, strict=True):
+            gradient.copy_(share.view_as(gradient))
+
+    def log(self, factor: float, losses: np.ndarray, speed: float) -> None:
+        """Add a row to `log.csv` and print it."""
+        row = {
+            "step": self.step,
+            "epoch": round(self.step * self.args.batch / len(self.samples), 3),
+            "progress": round(self.progress, 4),
+            "part": self.part,
+            "rate": factor * self.args.rate,
+            "loss": losses[0],
+            "dense_loss": losses[1],
+            "gradient": losses[2],
+            "images_per_second": speed,
+        }
+        self.write("log.csv", row)
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        print("  ".join(shown), flush=True)
+
+    def write(self, name: str, row: dict[str, Any]) -> None:
+        """Append a row to a CSV file of the run."""
+        path = self.args.out / name
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def draw(self) -> None:
+        """Draw the losses and the validation scores so far into `curves.png`."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+        for name, columns, axes in (
+            ("log.csv", ("loss", "dense_loss"), left),
+            ("val.csv", ("AP", "AP50"), right),
+        ):
+            path = self.args.out / name
+            if not path.exists():
+                continue
+            with path.open() as file:
+                rows = list(csv.DictReader(file))
+            deepest = max(row.get("layers", "") for row in rows)
+            rows = [row for row in rows if row.get("layers", "") == deepest]
+            for column in columns:
+                points = [(int(row["step"]), float(row[column] or 0)) for row in rows]
+                axes.plot(*zip(*points, strict=True), label=column)
+            axes.set_xlabel("step")
+            axes.set_ylim(bottom=0)
+            axes.legend()
+        figure.savefig(self.args.out / "curves.png", dpi=100)
+        pyplot.close(figure)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder, tar or zip: instances.json and images"
+    )
+    parser.add_argument("--out", type=Path, default=Path("run"), help="folder of the run (run)")
+    parser.add_argument("--val", type=Path, help="folder with instances.json and images/")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--epochs", type=float, default=40, help="passes over the images (40)")
+    budget.add_argument("--minutes", type=float, help="minutes of training instead")
+    parser.add_argument("--dense-part", type=float, default=0.35, help="share of the first part")
+    parser.add_argument("--dense-weight", type=float, default=0.5, help="its loss in the second")
+    parser.add_argument("--batch", type=int, default=16, help="images a step, of all workers")
+    parser.add_argument("--workers", type=int, default=1, help="processes, one CPU core each")
+    parser.add_argument("--rate", type=float, default=6e-4, help="learning rate (6e-4)")
+    parser.add_argument("--warmup", type=int, default=200, help="steps, in each part (200)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[192, 224, 256])
+    parser.add_argument("--full-sizes", type=int, nargs="+", default=[224, 256, 288])
+    parser.add_argument("--size", type=int, default=256, help="side at which it detects (256)")
+    parser.add_argument("--mosaic", type=float, default=0.5, help="share of four-image mosaics")
+    parser.add_argument("--average", type=float, default=0.998, help="decay of the average")
+    parser.add_argument("--save-every", type=float, default=5, help="minutes (5)")
+    parser.add_argument("--log-every", type=int, default=25, help="steps (25)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cpu or cuda; what is there by default")
+
+
+def work(rank: int, args: argparse.Namespace, meeting: str) -> None:
+    """One of several processes that train together."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", meeting, rank=rank, world_size=args.workers)
+    Run(args, rank).train()
+    dist.destroy_process_group()
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.workers == 1:
+        Run(args).train()
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            meeting = f"file://{folder}/meeting"
+            multiprocessing.spawn(work, (args, meeting), args.workers)
+    return 0
