@@ -142,6 +142,7 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         """Keep the scale of the signal from layer to layer, as no norm does it here."""
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            assert module.bias is not None
             init.zeros_(module.bias)
 
     @can_return_tuple
@@ -167,7 +168,7 @@ def load_batch_normed(backbone: EfficientNetLiteBackbone, state: dict[str, Tenso
     `_blocks.N._depthwise_conv` ...). Raises `KeyError` where an expected weight is missing.
     """
     pairs = [(backbone.stem, "_conv_stem", "_bn0")]
-    blocks = [block for stage in backbone.stages.values() for block in stage]
+    blocks = [b for b in backbone.modules() if isinstance(b, InvertedBottleneck)]
     for index, block in enumerate(blocks):
         prefix = f"_blocks.{index}."
         names = [("depthwise", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2")]
@@ -178,6 +179,7 @@ def load_batch_normed(backbone: EfficientNetLiteBackbone, state: dict[str, Tenso
         for conv, weight, norm in pairs:
             scale = state[norm + ".weight"] / torch.sqrt(state[norm + ".running_var"] + 1e-3)
             conv.weight.copy_(state[weight + ".weight"] * scale[:, None, None, None])
+            assert conv.bias is not None
             conv.bias.copy_(state[norm + ".bias"] - state[norm + ".running_mean"] * scale)
 
 

@@ -208,7 +208,7 @@ def plot(report: Report, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    across = [depth.latency_ms for depth in report.depths]
+    across = [depth.latency_ms or 0.0 for depth in report.depths]
     for name, marker in (("AP", "o"), ("AP50", "s")):
         up = [100 * (getattr(depth, name) or 0) for depth in report.depths]
         axes.plot(across, up, marker=marker, label=name)

@@ -39,6 +39,8 @@ from .losses import Batch, DenseHead, FullStep, dense_step, start_decoder
 from .small_model import build_model, export, imagenet_backbone
 
 GREY = 124
+Drawn = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]
+"""Images `(batch, size, size, 3)` uint8; of each, corner boxes in [0, 1] and their labels."""
 
 
 # --- Data ---------------------------------------------------------------------------------------
@@ -161,16 +163,16 @@ def augment(
     if rng.random() < mosaic:
         cx, cy = rng.uniform(0.3, 0.7, 2) * size
         spots = [(0, 0, cx, cy), (cx, 0, size, cy), (0, cy, cx, size), (cx, cy, size, size)]
-        for number, spot in enumerate(spots):
+        for number, corners in enumerate(spots):
             sample = samples[index if number == 0 else rng.integers(len(samples))]
             crop = random_crop(rng, sample, 0.6)
-            parts.append(place(canvas, sample, crop, np.array(spot), rng.random() < 0.5))
+            parts.append(place(canvas, sample, crop, np.array(corners), rng.random() < 0.5))
     else:
         sample = samples[index]
         kind = rng.random()
-        crop = random_crop(rng, sample, 0.45 if kind < 0.5 else 1.0)
+        crop = random_crop(rng, sample, 0.5 if kind < 0.4 else 1.0)
         spot = np.array([0, 0, size, size])
-        if kind > 0.8:
+        if kind > 0.9:
             extent = np.round(size * np.clip(rng.uniform(0.4, 1) * rng.uniform(0.8, 1.25, 2), 0, 1))
             corner = np.floor(rng.uniform(0, 1, 2) * (size - extent))
             spot = np.concatenate([corner, corner + extent])
@@ -193,7 +195,7 @@ def jitter_colors(images: Tensor, strength: float = 0.35) -> Tensor:
 
 def make_batch(
     samples: list[Sample], step: int, batch_size: int, size: int, mosaic: float, seed: int
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+) -> Drawn:
     """The batch of a step; the same step always draws the same one, whatever came before."""
     epoch, position = divmod(step * batch_size, len(samples))
     order = [
@@ -208,10 +210,9 @@ def make_batch(
     return images, [(boxes, labels) for _, boxes, labels in drawn]
 
 
-def to_device(
-    images: np.ndarray, truths: list[tuple[np.ndarray, np.ndarray]], device: torch.device
-) -> Batch:
+def to_device(drawn: Drawn, device: torch.device) -> Batch:
     """Finish a batch on the device: floats, colours, targets in transformers' form."""
+    images, truths = drawn
     pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # channels-last in memory
     pixels = jitter_colors(pixels.float() / 255) * 2 - 1
     targets = []
@@ -252,7 +253,7 @@ def parameter_groups(
 class Average:
     """An exponential moving average of a module's weights and norm statistics."""
 
-    def __init__(self, module: nn.Module, decay: float):
+    def __init__(self, module: nn.ModuleList, decay: float):
         self.module, self.decay, self.updates = copy.deepcopy(module).eval(), decay, 0
 
     @torch.no_grad()
@@ -265,8 +266,8 @@ class Average:
         torch._foreach_lerp_([own[name] for name in names], [other[name] for name in names], share)
 
 
-def learning_rate(progress: float, warm: float) -> float:
-    """Factor on the base rate: `warm` from 0 to 1, then flat, then a cosine from 70 % on."""
+def schedule(progress: float, warm: float) -> float:
+    """Factor on the learning rate: `warm` from 0 to 1, then flat, then a cosine from 70 % on."""
     decay = min(1.0, max(0.0, (progress - 0.7) / 0.3))
     return min(1.0, warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * decay)))
 
@@ -290,9 +291,10 @@ class Run:
         self.model = build_model(self.names, None if resumed else imagenet_backbone())
         self.dense = DenseHead(self.model.model)
         self.both = nn.ModuleList([self.model, self.dense])
+        self.both.to(self.device)
         groups = parameter_groups(self.model, self.dense, self.device.type == "cuda")
-        self.both.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(groups, args.rate, weight_decay=0.01, fused=True)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+        self.optimizer = torch.optim.AdamW(groups, args.rates[0], weight_decay=0.01, fused=True)
         self.average = Average(self.both, args.average)
         self.step, self.part_start, self.part = 0, 0, "dense"
         self.seconds = self.progress = self.best = 0.0
@@ -333,7 +335,9 @@ class Run:
         torch.save(state, part)
         part.replace(self.checkpoint)
         if self.part == "full":
-            export(self.average.module[0], self.args.out / "latest", self.args.size)
+            model = self.average.module[0]
+            assert isinstance(model, RTDetrForObjectDetection)
+            export(model, self.args.out / "latest", self.args.size)
             if self.args.val:
                 self.validate()
         self.draw()
@@ -370,7 +374,7 @@ class Run:
                     options = (self.samples, number, share, int(size), mosaic, args.seed)
                     pending.append(pool.submit(make_batch, *options))
                     upcoming += 1
-                yield to_device(*pending.popleft().result(), self.device)
+                yield to_device(pending.popleft().result(), self.device)
 
     def begin_full_part(self) -> None:
         """From the averaged dense detector to the whole model."""
@@ -392,9 +396,9 @@ class Run:
             if self.part == "dense" and self.progress >= args.dense_part:
                 self.begin_full_part()
             warm = (self.step - self.part_start + 1) / args.warmup
-            factor = learning_rate(self.progress, warm)
+            rate = args.rates[self.part == "full"] * schedule(self.progress, warm)
             for group in self.optimizer.param_groups:
-                group["lr"] = args.rate * factor * group["share"]
+                group["lr"] = rate * group["share"]
             with torch.autocast(self.device.type, torch.bfloat16):
                 if self.part == "dense":
                     main, side = torch.zeros(()), dense_step(self.model, self.dense, batch)
@@ -419,7 +423,7 @@ class Run:
             done = self.progress >= 1
             if self.rank == 0 and (self.step % args.log_every == 0 or done):
                 count = (self.step - 1) % args.log_every + 1
-                self.log(factor, sums / count, count * args.batch / (time.monotonic() - since))
+                self.log(rate, sums / count, count * args.batch / (time.monotonic() - since))
                 since, sums = time.monotonic(), np.zeros(3)
             if done or time.monotonic() - saved > args.save_every * 60:
                 self.save()
@@ -445,14 +449,14 @@ class Run:
         for gradient, share in zip(present, shares, strict=True):
             gradient.copy_(share.view_as(gradient))
 
-    def log(self, factor: float, losses: np.ndarray, speed: float) -> None:
+    def log(self, rate: float, losses: np.ndarray, speed: float) -> None:
         """Add a row to `log.csv` and print it."""
         row = {
             "step": self.step,
             "epoch": round(self.step * self.args.batch / len(self.samples), 3),
             "progress": round(self.progress, 4),
             "part": self.part,
-            "rate": factor * self.args.rate,
+            "rate": rate,
             "loss": losses[0],
             "dense_loss": losses[1],
             "gradient": losses[2],
@@ -515,12 +519,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dense-weight", type=float, default=0.5, help="its loss in the second")
     parser.add_argument("--batch", type=int, default=16, help="images a step, of all workers")
     parser.add_argument("--workers", type=int, default=1, help="processes, one CPU core each")
-    parser.add_argument("--rate", type=float, default=6e-4, help="learning rate (6e-4)")
+    parser.add_argument(
+        "--rates", type=float, nargs=2, default=[6e-4, 4e-4], help="learning rates of the parts"
+    )
     parser.add_argument("--warmup", type=int, default=200, help="steps, in each part (200)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[192, 224, 256])
     parser.add_argument("--full-sizes", type=int, nargs="+", default=[224, 256, 288])
     parser.add_argument("--size", type=int, default=256, help="side at which it detects (256)")
-    parser.add_argument("--mosaic", type=float, default=0.5, help="share of four-image mosaics")
+    parser.add_argument("--mosaic", type=float, default=0.25, help="share of four-image mosaics")
     parser.add_argument("--average", type=float, default=0.998, help="decay of the average")
     parser.add_argument("--save-every", type=float, default=5, help="minutes (5)")
     parser.add_argument("--log-every", type=int, default=25, help="steps (25)")

@@ -59,7 +59,7 @@ def options(*words: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     fixed = ["--sizes", "96", "--full-sizes", "96", "--size", "96", "--batch", "4", "--mosaic", "0"]
-    fixed += ["--log-every", "1", "--rate", "1e-3", "--warmup", "4", "--device", "cpu"]
+    fixed += ["--log-every", "1", "--rates", "1e-3", "1e-3", "--warmup", "4", "--device", "cpu"]
     return parser.parse_args([*fixed, *map(str, words)])
 
 
