@@ -163,8 +163,6 @@ class App:
 @pytest.fixture(scope="session")
 def app(tiny: Path) -> Iterator[App]:
     """The app on the small model, with the loopback address open to picture URLs."""
-    running = App(
-        "--checkpoint", str(tiny), "--allowed-hosts", "127.0.0.1", HF_HUB_OFFLINE="1"
-    )
+    running = App("--checkpoint", str(tiny), "--allowed-hosts", "127.0.0.1", HF_HUB_OFFLINE="1")
     yield running
     running.stop()

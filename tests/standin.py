@@ -50,7 +50,7 @@ class PictureHost(LocalServer):
 
     def __init__(self, pages: dict[str, Callable[[QuietHandler], None]]):
         class Handler(QuietHandler):
-            def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+            def do_GET(self) -> None:
                 page = pages.get(self.path)
                 try:
                     page(self) if page else self.reply(404)
@@ -75,10 +75,10 @@ class HubStandIn(LocalServer):
         hub = self
 
         class Handler(QuietHandler):
-            def do_HEAD(self) -> None:  # noqa: N802
+            def do_HEAD(self) -> None:
                 self.do_GET()
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 try:
                     hub._answer(self, models)
                 except (BrokenPipeError, ConnectionResetError):

@@ -206,9 +206,7 @@ def test_a_model_is_loaded_once_however_many_ask(tiny: Path, monkeypatch):
     service = Service(Settings(checkpoint=str(tiny)))
     loads.clear()
     found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(service.detector())) for _ in range(20)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(service.detector())) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

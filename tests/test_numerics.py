@@ -113,9 +113,9 @@ def test_the_checkpoint_decides_whether_to_normalize(tiny: Path, tmp_path, noise
     plain = Detector.load(str(tiny), tiny, CPU)
     changed = tmp_path / "normalizing"
     AutoModelForObjectDetection.from_pretrained(tiny).save_pretrained(changed)
-    RTDetrImageProcessorPil(
-        do_normalize=True, size={"height": 160, "width": 160}
-    ).save_pretrained(changed)
+    RTDetrImageProcessorPil(do_normalize=True, size={"height": 160, "width": 160}).save_pretrained(
+        changed
+    )
     normalizing = Detector.load("normalizing", changed, CPU)
     assert np.abs(plain.detect(noise).scores - normalizing.detect(noise).scores).max() > 1e-4
 

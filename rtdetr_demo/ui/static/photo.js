@@ -137,18 +137,19 @@ function showDepth(depth, full) {
   const saved = known ? 1 - times[depth - 1] / times[full - 1] : 0;
   $(".rt-saved").textContent =
     depth === full ? "–" : known ? `${Math.round(100 * saved)} %` : "measuring";
-  const { kept, of, extra, meanIou } = agreement(state.shown, selection(full));
+  const { kept, of, extra, meanIou } =
+    depth === full ? {} : agreement(state.shown, selection(full));
+  const iou = meanIou == null ? "" : `, mean IoU ${meanIou.toFixed(2)}`;
+  const more = extra ? `; ${extra} that full depth has not` : "";
   $(".rt-agree").textContent =
     depth === full
       ? "Full depth: every layer runs."
-      : of + extra === 0
-        ? "Nothing found at this depth, nor at full depth."
-        : `Keeps ${kept} of ${of} full-depth detections` +
-          (meanIou === null ? "" : `, mean IoU ${meanIou.toFixed(2)}`) +
-          (extra ? `; ${extra} that full depth drops.` : ".");
+      : of
+        ? `Keeps ${kept} of ${of} full-depth detections${iou}${more}.`
+        : `Full depth finds nothing here, this depth ${extra || "neither"}.`;
   const where = state.status?.latency;
   $(".rt-where").textContent = where
-    ? `Measured here on ${where.device.toUpperCase()}, ${where.precision}, ${where.size.join("×")} input.`
+    ? `Measured on this ${where.device.toUpperCase()}, ${where.precision}, ${where.size.join("×")}`
     : "";
 }
 
@@ -177,6 +178,18 @@ function showClasses(depth) {
   $(".rt-counts").textContent = counts.map(([name, count]) => `${count} ${name}`).join(" · ");
 }
 
+const ROWS_AT_ONCE = 40;
+let tailTimer = null;
+
+function rowMarkup(row) {
+  const color = state.result.colors[row.label]?.[0] || "#fff";
+  const cells = [row.x, row.y, row.width, row.height].map((v) => `<td>${v.toFixed(1)}</td>`);
+  return (
+    `<tr data-index="${row.index}"><th scope="row"><i style="background:${color}"></i>${escapeText(row.label)}</th>` +
+    `<td>${row.score.toFixed(3)}</td>${cells.join("")}<td>${(100 * row.share).toFixed(1)} %</td></tr>`
+  );
+}
+
 function showTable() {
   const { key, descending } = state.sort;
   const whole = state.result.width * state.result.height;
@@ -189,16 +202,15 @@ function showTable() {
     const order = key === "label" ? a.label.localeCompare(b.label) : a[key] - b[key];
     return (descending ? -order : order) || a.index - b.index;
   });
-  $("#results tbody").innerHTML = rows
-    .map((row) => {
-      const color = state.result.colors[row.label]?.[0] || "#fff";
-      const cells = [row.x, row.y, row.width, row.height].map((v) => `<td>${v.toFixed(1)}</td>`);
-      return (
-        `<tr data-index="${row.index}"><th scope="row"><i style="background:${color}"></i>${escapeText(row.label)}</th>` +
-        `<td>${row.score.toFixed(3)}</td>${cells.join("")}<td>${(100 * row.share).toFixed(1)} %</td></tr>`
-      );
-    })
-    .join("");
+  const body = $("#results tbody");
+  body.innerHTML = rows.slice(0, ROWS_AT_ONCE).map(rowMarkup).join("");
+  // A long table's tail waits until the picture has been painted.
+  clearTimeout(tailTimer);
+  if (rows.length > ROWS_AT_ONCE)
+    tailTimer = setTimeout(() => {
+      const tail = rows.slice(ROWS_AT_ONCE).map(rowMarkup).join("");
+      body.insertAdjacentHTML("beforeend", tail);
+    }, 60);
   root.querySelectorAll("#results th[data-key]").forEach((head) => {
     const direction = descending ? "descending" : "ascending";
     head.setAttribute("aria-sort", head.dataset.key === key ? direction : "none");

@@ -3,6 +3,9 @@
 const escapeText = (text) =>
   String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
+// Past this many boxes, labels would only hide the picture: the weaker ones show theirs when lit.
+const LABELS_AT_ONCE = 80;
+
 class Stage {
   /** `element` is the frame; `onHover(index or null)` hears which detection is pointed at. */
   constructor(element, onHover) {
@@ -17,7 +20,11 @@ class Stage {
     this.colors = {};
     this.shown = [[], null];
     this.split = 0.5;
-    new ResizeObserver(() => this.redraw()).observe(element);
+    this.frame = element.getBoundingClientRect();
+    new ResizeObserver(([entry]) => {
+      this.frame = entry.contentRect;
+      this.redraw();
+    }).observe(element);
     const point = (event) => {
       const group = event.target.closest?.(".front .detection");
       onHover(group ? Number(group.dataset.index) : null);
@@ -52,18 +59,21 @@ class Stage {
   light(index) {
     this.svg.classList.toggle("lit", index !== null);
     this.front.querySelector(".detection.lit")?.classList.remove("lit");
-    if (index !== null) this.front.querySelector(`[data-index="${index}"]`)?.classList.add("lit");
+    const group = index === null ? null : this.front.querySelector(`[data-index="${index}"]`);
+    if (!group) return;
+    group.classList.add("lit");
+    if (!group.querySelector(".tag"))
+      group.insertAdjacentHTML("beforeend", this.labelMarkup(this.shown[0][index], this.layout));
   }
 
   redraw() {
     const { width, height } = this.size;
-    const frame = this.element.getBoundingClientRect();
-    const scale = Math.min(frame.width / width, frame.height / height) || 1;
+    const scale = Math.min(this.frame.width / width, this.frame.height / height) || 1;
     const font = Math.min(Math.max(width * scale * 0.018, 11), 16);
-    const layout = { font: font / scale, pad: 3 / scale, scale, fontPx: font };
+    this.layout = { font: font / scale, pad: 3 / scale, scale, fontPx: font };
     const [detections, compared] = this.shown;
-    this.front.innerHTML = this.markup(detections, layout);
-    this.back.innerHTML = compared ? this.markup(compared, layout) : "";
+    this.front.innerHTML = this.markup(detections, this.layout);
+    this.back.innerHTML = compared ? this.markup(compared, this.layout) : "";
     this.placeDivider();
   }
 
@@ -93,22 +103,33 @@ class Stage {
     return parts.join("");
   }
 
-  detectionMarkup({ label, score, x, y, width, height }, index, { font, pad, scale, fontPx }) {
-    const [fill, ink] = this.colors[label] || ["#ffffff", "#000000"];
-    const text = `${label} ${Math.round(score * 100)}%`;
-    const tagWidth = this.textWidth(text, fontPx) / scale + 2 * pad;
-    const tagHeight = font * 1.35;
-    const tagX = Math.max(0, Math.min(x, this.size.width - tagWidth));
-    const above = y - tagHeight;
-    const tagY = above >= 0 ? above : Math.min(Math.max(y, 0), this.size.height - tagHeight);
+  detectionMarkup(detection, index, layout) {
+    const { label, score, x, y, width, height } = detection;
+    const [fill] = this.colorsOf(label);
     const rect = `x="${x}" y="${y}" width="${width}" height="${height}"`;
-    const name = escapeText(label);
     return (
-      `<g class="detection" data-index="${index}" data-label="${name}" data-score="${score}">` +
+      `<g class="detection" data-index="${index}" data-label="${escapeText(label)}" data-score="${score}">` +
       `<rect class="halo" ${rect}/><rect class="box" ${rect} stroke="${fill}" style="--fill:${fill}"/>` +
-      `<rect class="tag" x="${tagX}" y="${tagY}" width="${tagWidth}" height="${tagHeight}" fill="${fill}"/>` +
-      `<text x="${tagX + pad}" y="${tagY + font}" font-size="${font}" fill="${ink}">${escapeText(text)}</text></g>`
+      (index < LABELS_AT_ONCE ? this.labelMarkup(detection, layout) : "") +
+      `</g>`
     );
+  }
+
+  labelMarkup({ label, score, x, y }, { font, pad, scale, fontPx }) {
+    const [fill, ink] = this.colorsOf(label);
+    const text = `${label} ${Math.round(score * 100)}%`;
+    const width = this.textWidth(text, fontPx) / scale + 2 * pad;
+    const height = font * 1.35;
+    const left = Math.max(0, Math.min(x, this.size.width - width));
+    const top = y >= height ? y - height : Math.min(y, this.size.height - height);
+    return (
+      `<rect class="tag" x="${left}" y="${top}" width="${width}" height="${height}" fill="${fill}"/>` +
+      `<text x="${left + pad}" y="${top + font}" font-size="${font}" fill="${ink}">${escapeText(text)}</text>`
+    );
+  }
+
+  colorsOf(label) {
+    return this.colors[label] || ["#ffffff", "#000000"];
   }
 
   textWidth(text, fontPx) {
