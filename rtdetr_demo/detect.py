@@ -9,7 +9,7 @@ from . import export, hub
 from .checkpoints import BUNDLED, DEFAULT
 from .detector import Detector
 from .errors import BadInput, CheckpointError
-from .predictions import Selection
+from .predictions import Selection, check_threshold
 from .sources import fetch, read_picture
 
 
@@ -27,13 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 0 <= options.threshold <= 1:
-        raise BadInput("The threshold is a number from 0 to 1.")
+    threshold = check_threshold(options.threshold)
     content = _read(options.picture)
     image = read_picture(content)
     detector = load(options.checkpoint) if options.checkpoint else _load_default()
     predictions = detector.detect(image, options.layers)
-    selection = Selection(predictions.layers, options.threshold)
+    selection = Selection(predictions.layers, threshold)
     if options.save:
         try:
             options.save.write_bytes(export.render("png", predictions, selection, lambda: image))

@@ -174,9 +174,10 @@ def _candidates(
 def _half_agrees(model: PreTrainedModel, size: tuple[int, int]) -> bool:
     """Whether half precision gives this model's scores to within 0.01 on a fixed noise picture."""
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(1, 3, *size, generator=generator).to(model.device)
-    full = model(pixel_values=pixels).logits.sigmoid().amax(-1).sort().values
+    noise = torch.rand(1, 3, *size, generator=generator)
     try:
+        pixels = noise.to(model.device)
+        full = model(pixel_values=pixels).logits.sigmoid().amax(-1).sort().values
         half_model = copy.deepcopy(model).half()
         half = half_model(pixel_values=pixels.half()).logits.float().sigmoid().amax(-1)
     except RuntimeError:

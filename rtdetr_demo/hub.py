@@ -145,7 +145,9 @@ def _reason(checkpoint: str, error: BaseException) -> str:
         case RemoteEntryNotFoundError():
             return f"{checkpoint} lacks a file that an RT-DETR checkpoint has: choose another one."
         case HfHubHTTPError() if error.response.status_code in (401, 403):
-            return f"The hub gives {checkpoint} only with permission: accept its terms, set HF_TOKEN."
+            return (
+                f"The hub gives {checkpoint} only with permission: accept its terms, set HF_TOKEN."
+            )
         case HfHubHTTPError():
             return f"The hub answered with error {error.response.status_code}: try again later."
         case FutureTimeout():

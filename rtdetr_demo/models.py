@@ -91,6 +91,7 @@ class ModelStore:
                 del self._detectors[checkpoint]
             mine.set_exception(error)
             raise
+        log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
         mine.set_result(detector)
         self._drop_excess(checkpoint)
         threading.Thread(target=self._measure, args=(detector,), daemon=True).start()

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .errors import BadInput
+
 
 class Selection(NamedTuple):
     """Which detections to show: of decoder layer `layer` (1 is the first), scored above
@@ -14,6 +16,14 @@ class Selection(NamedTuple):
     layer: int
     threshold: float = 0.5
     classes: Collection[str] | None = None
+
+
+def check_threshold(threshold: object) -> float:
+    """Give a threshold back as a number. Raises BadInput unless it is one from 0 to 1."""
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not number or not 0 <= threshold <= 1:  # type: ignore[operator]
+        raise BadInput("The threshold is a number from 0 to 1.")
+    return float(threshold)  # type: ignore[arg-type]
 
 
 class Detection(NamedTuple):

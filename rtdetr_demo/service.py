@@ -2,15 +2,28 @@
 
 import logging
 import threading
+from collections.abc import Callable
+
+from PIL import Image
 
 from . import hub
 from .checkpoints import BUNDLED, is_listed
 from .detector import Detector
 from .errors import Cancelled, CheckpointError, DemoError
 from .models import ModelStore
+from .predictions import Predictions
 from .settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+def on_gpu(function: Callable) -> Callable:
+    """Mark a function for ZeroGPU Spaces, which lend a card for one call; elsewhere do nothing."""
+    try:
+        import spaces
+    except ImportError:
+        return function
+    return spaces.GPU(function)
 
 
 class Service:
@@ -22,6 +35,7 @@ class Service:
         self.wanted = settings.checkpoint
         self.active = self.wanted if hub.local_folder(self.wanted) else BUNDLED
         self.searching = True
+        self.detect = on_gpu(self._detect)
         self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
 
     def start(self) -> None:
@@ -43,16 +57,32 @@ class Service:
         self.active = BUNDLED
         self.store.get(BUNDLED)
 
+    def _detect(
+        self,
+        image: Image.Image,
+        checkpoint: str | None = None,
+        decoder_layers: int | None = None,
+    ) -> Predictions:
+        """Detect in an RGB picture, by default with what serves and at full depth.
+
+        Raises CheckpointError for a checkpoint that is unknown, barred or absent, and BadInput for
+        a depth that it has not.
+        """
+        return self.detector(checkpoint).detect(image, decoder_layers)
+
     def detector(self, checkpoint: str | None = None) -> Detector:
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""
         return self.store.get(self.check(checkpoint or self.active))
 
     def check(self, checkpoint: str) -> str:
         """Give the name back if a visitor may use it."""
-        own = checkpoint in (self.wanted, self.active) or is_listed(checkpoint)
-        if not (own or self.settings.any_checkpoint):
+        if not isinstance(checkpoint, str) or not (
+            self.settings.any_checkpoint
+            or checkpoint in (self.wanted, self.active)
+            or is_listed(checkpoint)
+        ):
             raise CheckpointError(
-                f"“{checkpoint[:100]}” is not on this demo's list. Choose one from the list, "
+                f"“{str(checkpoint)[:100]}” is not on this demo's list. Choose one from the list, "
                 "or start the demo yourself with --any-checkpoint."
             )
         return checkpoint

@@ -119,6 +119,7 @@ class App:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.checkpoint = arguments[arguments.index("--checkpoint") + 1]
         self.lines: list[str] = []
         began = time.monotonic()
         self.process = subprocess.Popen(

@@ -1,10 +1,12 @@
 """Checkpoints come from the hub, or a sentence says why not; the bundled one serves throughout."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -242,6 +244,22 @@ def test_the_latency_of_every_depth_is_measured_after_a_model_loads(tiny: Path):
     assert len(latency.total_ms) == 6
     assert all(ms > 0 for ms in latency.total_ms)
     assert latency.size == (160, 160)
+
+
+def test_on_zero_gpu_spaces_detection_is_marked_for_the_card(tiny: Path, noise, monkeypatch):
+    calls = []
+
+    def gpu(function):
+        def run(*arguments):
+            calls.append(function.__name__)
+            return function(*arguments)
+
+        return run
+
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
+    service = Service(Settings(checkpoint=str(tiny)))
+    assert service.detect(noise).layers == 6
+    assert calls == ["_detect"]
 
 
 def test_the_bundled_checkpoint_is_here():

@@ -15,7 +15,7 @@ from .. import export, hub, sources
 from ..checkpoints import CATALOGUE
 from ..errors import BadInput, DemoError
 from ..palette import class_color, text_color
-from ..predictions import Predictions, Selection
+from ..predictions import Predictions, Selection, check_threshold
 from ..results import Results
 from ..service import Service
 from .answers import Request, answering
@@ -47,29 +47,28 @@ class Download(Request):
 
 def photo_tab(service: Service) -> None:
     """Lay the tab out inside the current Blocks."""
-    functions = server_functions(service)
+    results = Results(Path(get_upload_folder()) / "results")
     gr.HTML(
         value=_config(service),
         html_template=(STATIC / "photo.html").read_text(),
         js_on_load="\n".join(
             (STATIC / name).read_text() for name in ("predictions.js", "stage.js", "photo.js")
         ),
-        server_functions=functions,
+        server_functions=_server_functions(service, results),
         apply_default_css=False,
         elem_id="photo",
     )
-    gr.api(_api(service), api_name="detect")
+    gr.api(_api(service, results), api_name="detect")
 
 
-def server_functions(service: Service) -> list[Callable[[Any], dict]]:
+def _server_functions(service: Service, results: Results) -> list[Callable[[Any], dict]]:
     """What the page may ask of us."""
-    results = Results(Path(get_upload_folder()) / "results")
 
     @answering(Detect)
     def detect(request: Detect) -> dict:
         content = _content(request, service, results)
         image = sources.read_picture(content)
-        predictions = service.detector(request.checkpoint).detect(image)
+        predictions = service.detect(image, request.checkpoint)
         result = results.keep(content, predictions)
         return {
             **predictions.for_browser(),
@@ -135,6 +134,7 @@ def server_functions(service: Service) -> list[Callable[[Any], dict]]:
 
 
 def _content(request: Detect, service: Service, results: Results) -> bytes:
+    """The bytes of the picture that a request names."""
     if request.url is not None:
         return sources.fetch(request.url, service.settings.allowed_hosts)
     if request.result is not None:
@@ -187,9 +187,17 @@ def _config(service: Service) -> dict:
     }
 
 
-def _api(service: Service) -> Callable[..., dict]:
+def _sent_file(image: Any) -> Detect:
+    """A file as gradio_client sends it: uploaded (a path among the uploads) or by address."""
+    path = image.get("path") if isinstance(image, dict) else image
+    if not isinstance(path, str):
+        raise BadInput("Send the picture as a file: with gradio_client, as handle_file(...).")
+    return Detect(url=path) if path.startswith(("http://", "https://")) else Detect(path=path)
+
+
+def _api(service: Service, results: Results) -> Callable[..., dict]:
     def detect(
-        image: gr.FileData,
+        image: gr.FileData | dict,
         checkpoint: str | None = None,
         decoder_layers: int | None = None,
         threshold: float = 0.5,
@@ -206,13 +214,11 @@ def _api(service: Service) -> Callable[..., dict]:
             transformers' object-detection pipeline, and the milliseconds that each stage took.
         """
         try:
-            if isinstance(threshold, bool) or not 0 <= threshold <= 1:
-                raise BadInput("The threshold is a number from 0 to 1.")
-            path = _inside(Path(get_upload_folder()), Path(image.path))
-            picture = sources.read_picture(path.read_bytes())
-            predictions = service.detector(checkpoint).detect(picture, decoder_layers)
+            lowest = check_threshold(threshold)
+            picture = sources.read_picture(_content(_sent_file(image), service, results))
+            predictions = service.detect(picture, checkpoint, decoder_layers)
         except DemoError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return predictions.to_json(predictions.layers, threshold)
+        return predictions.to_json(predictions.layers, lowest)
 
     return detect
