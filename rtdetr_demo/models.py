@@ -1,10 +1,11 @@
 """The models that one process holds: each once, shared by everyone, measured in the background."""
 
+import atexit
 import logging
 import statistics
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,13 @@ class Latency:
         }
 
 
-def measure_latency(detector: Detector, rounds: int = ROUNDS) -> Latency:
-    """Time truncated passes of every depth on a 640x480 picture, depths alternating."""
+def measure_latency(
+    detector: Detector, rounds: int = ROUNDS, stop: threading.Event | None = None
+) -> Latency | None:
+    """Time truncated passes of every depth on a 640x480 picture, depths alternating.
+
+    None where `stop` was set before the end.
+    """
     pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     depths = range(1, detector.depth + 1)
@@ -49,6 +55,8 @@ def measure_latency(detector: Detector, rounds: int = ROUNDS) -> Latency:
         detector.detect(image, depth)
     for _ in range(rounds):
         for depth in depths:
+            if stop and stop.is_set():
+                return None
             runs[depth - 1].append(detector.detect(image, depth).timing.total)
     return Latency(
         device=str(detector.device),
@@ -67,6 +75,10 @@ class ModelStore:
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
         self._latencies: dict[str, Latency] = {}
         self._downloads: dict[str, hub.Download] = {}
+        self._measuring = ThreadPoolExecutor(1, "latency")
+        self._closing = threading.Event()
+        # A pass that runs while Python shuts down would bring the process down with a crash.
+        atexit.register(self.close)
 
     def get(self, checkpoint: str) -> Detector:
         """The detector, loaded now if need be. Raises CheckpointError where it is not here."""
@@ -94,8 +106,13 @@ class ModelStore:
         log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
         mine.set_result(detector)
         self._drop_excess(checkpoint)
-        threading.Thread(target=self._measure, args=(detector,), daemon=True).start()
+        self._measuring.submit(self._measure, detector)
         return detector
+
+    def close(self) -> None:
+        """Stop measuring."""
+        self._closing.set()
+        self._measuring.shutdown(cancel_futures=True)
 
     def latency(self, checkpoint: str) -> Latency | None:
         """What was measured here, or None while that is still going on."""
@@ -119,7 +136,9 @@ class ModelStore:
 
     def _measure(self, detector: Detector) -> None:
         try:
-            self._latencies[detector.checkpoint] = measure_latency(detector)
+            latency = measure_latency(detector, stop=self._closing)
+            if latency:
+                self._latencies[detector.checkpoint] = latency
         except RuntimeError:
             log.exception("latency of %s could not be measured", detector.checkpoint)
 

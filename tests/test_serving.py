@@ -55,7 +55,7 @@ def call(app: App) -> Caller:
     return Caller(app)
 
 
-# --- The Gradio API --------------------------------------------------------------------------------
+# --- The Gradio API ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_bad_picture_is_a_sentence_on_the_api(api: Client, tmp_path, name):
         api.predict(image=handle_file(bad), api_name="/detect")
 
 
-# --- Hostile requests to the page's own functions ---------------------------------------------------
+# --- Hostile requests to the page's own functions ------------------------------------------------
 
 
 def check_refusal(answer: dict) -> None:
@@ -160,7 +160,8 @@ def test_every_bad_address_is_a_sentence(call: Caller, url):
         {"example": "README.md/../../LICENSE"}, {"result": "nope"}, {"result": "../../etc"},
         {"url": 5}, {"path": "a", "surprise": 1}, {"checkpoint": "x" * 10_000},
         {"checkpoint": {"a": 1}}, {"example": "dogs.jpg", "checkpoint": "/etc"},
-        {"example": "dogs.jpg", "checkpoint": "../../x"}, {"example": "dogs.jpg", "checkpoint": None},
+        {"example": "dogs.jpg", "checkpoint": "../../x"},
+        {"example": "dogs.jpg", "checkpoint": None},
     ],
 )  # fmt: skip
 def test_every_hostile_detect_is_a_sentence(call: Caller, data):
@@ -217,7 +218,7 @@ def test_the_app_still_serves_after_all_that_and_printed_no_trace(call: Caller, 
     assert "Traceback" not in app.printed
 
 
-# --- Twenty visitors --------------------------------------------------------------------------------
+# --- Twenty visitors -----------------------------------------------------------------------------
 
 
 def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Caller):
