@@ -9,6 +9,7 @@ from rtdetr_demo.ui.page import build, launch_options
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = Settings.from_command_line()
     service = Service(settings)
     service.start()

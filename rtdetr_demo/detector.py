@@ -12,10 +12,14 @@ import torch
 from PIL import Image
 from torch import nn
 from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from . import backbone as _backbone  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .errors import BadInput, CheckpointError
 from .predictions import Predictions, Timing
+
+# The page and the log say what is going on; bars on the console would only break their lines.
+transformers_logging.disable_progress_bar()
 
 MODEL_TYPES = ("rt_detr", "rt_detr_v2")
 

@@ -5,7 +5,7 @@ import logging
 import statistics
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,13 +51,13 @@ def measure_latency(
     image = Image.fromarray(pixels)
     depths = range(1, detector.depth + 1)
     runs: list[list[float]] = [[] for _ in depths]
-    for depth in depths:
-        detector.detect(image, depth)
-    for _ in range(rounds):
+    for turn in range(rounds + 1):
         for depth in depths:
             if stop and stop.is_set():
                 return None
-            runs[depth - 1].append(detector.detect(image, depth).timing.total)
+            took = detector.detect(image, depth).timing.total
+            if turn > 0:  # the first is for warming up
+                runs[depth - 1].append(took)
     return Latency(
         device=str(detector.device),
         precision=detector.precision,
@@ -75,7 +75,7 @@ class ModelStore:
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
         self._latencies: dict[str, Latency] = {}
         self._downloads: dict[str, hub.Download] = {}
-        self._measuring = ThreadPoolExecutor(1, "latency")
+        self._measuring: list[threading.Thread] = []
         self._closing = threading.Event()
         # A pass that runs while Python shuts down would bring the process down with a crash.
         atexit.register(self.close)
@@ -106,13 +106,16 @@ class ModelStore:
         log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
         mine.set_result(detector)
         self._drop_excess(checkpoint)
-        self._measuring.submit(self._measure, detector)
+        measuring = threading.Thread(target=self._measure, args=(detector,), daemon=True)
+        self._measuring.append(measuring)
+        measuring.start()
         return detector
 
     def close(self) -> None:
         """Stop measuring."""
         self._closing.set()
-        self._measuring.shutdown(cancel_futures=True)
+        for thread in self._measuring:
+            thread.join()
 
     def latency(self, checkpoint: str) -> Latency | None:
         """What was measured here, or None while that is still going on."""
