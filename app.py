@@ -12,9 +12,16 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = Settings.from_command_line()
     service = Service(settings)
-    service.start()
     page = build(service)
-    page.launch(server_name=settings.host, server_port=settings.port, **launch_options())
+    page.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        prevent_thread_lock=True,
+        **launch_options(),
+    )
+    # Only now: a page that answers at once beats a model that is loaded a little sooner.
+    service.start()
+    page.block_thread()
 
 
 if __name__ == "__main__":

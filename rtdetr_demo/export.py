@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import supervision as sv
 from PIL import Image
 
 from .palette import class_color, text_color
@@ -43,6 +42,9 @@ def annotate(image: Image.Image, found: Sequence[Detection]) -> Image.Image:
     """Draw boxes and labels on a copy of an RGB picture, sized to suit its resolution."""
     if not found:
         return image.copy()
+    # It brings SciPy, Matplotlib and OpenCV along: seconds that a start need not spend.
+    import supervision as sv
+
     # supervision picks colours by class number: number the classes that are present.
     present = sorted({one.label for one in found})
     colors = [class_color(label) for label in present]

@@ -7,14 +7,17 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from . import hub
 from .checkpoints import BUNDLED
-from .detector import Detector
 from .errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .detector import Detector
 
 ROUNDS = 7
 """Timed passes per depth."""
@@ -41,7 +44,7 @@ class Latency:
 
 
 def measure_latency(
-    detector: Detector, rounds: int = ROUNDS, stop: threading.Event | None = None
+    detector: "Detector", rounds: int = ROUNDS, stop: threading.Event | None = None
 ) -> Latency | None:
     """Time truncated passes of every depth on a 640x480 picture, depths alternating.
 
@@ -80,7 +83,7 @@ class ModelStore:
         # A pass that runs while Python shuts down would bring the process down with a crash.
         atexit.register(self.close)
 
-    def get(self, checkpoint: str) -> Detector:
+    def get(self, checkpoint: str) -> "Detector":
         """The detector, loaded now if need be. Raises CheckpointError where it is not here."""
         with self._lock:
             future = self._detectors.get(checkpoint)
@@ -97,6 +100,9 @@ class ModelStore:
                     f"{checkpoint} is not on this machine yet. Download it first, or choose "
                     "the bundled checkpoint."
                 )
+            # PyTorch and transformers take seconds to import, and a page must not wait for that.
+            from .detector import Detector
+
             detector = Detector.load(checkpoint, folder)
         except BaseException as error:
             with self._lock:
@@ -137,7 +143,7 @@ class ModelStore:
         """The latest download of this checkpoint in this process, running or ended."""
         return self._downloads.get(checkpoint)
 
-    def _measure(self, detector: Detector) -> None:
+    def _measure(self, detector: "Detector") -> None:
         try:
             latency = measure_latency(detector, stop=self._closing)
             if latency:

@@ -3,16 +3,19 @@
 import logging
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from . import hub
 from .checkpoints import BUNDLED, is_listed
-from .detector import Detector
 from .errors import Cancelled, CheckpointError, DemoError
 from .models import ModelStore
 from .predictions import Predictions
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .detector import Detector
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ class Service:
         """
         return self.detector(checkpoint).detect(image, decoder_layers)
 
-    def detector(self, checkpoint: str | None = None) -> Detector:
+    def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""
         return self.store.get(self.check(checkpoint or self.active))
 
