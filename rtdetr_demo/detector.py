@@ -1,7 +1,6 @@
 """From a picture to predictions: one loaded RT-DETR on one device."""
 
 import copy
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,13 @@ from transformers.utils import logging as transformers_logging
 from . import backbone as _backbone  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .errors import BadInput, CheckpointError
 from .predictions import Predictions, Timing
+from .turns import Turns
 
 # The page and the log say what is going on; bars on the console would only break their lines.
 transformers_logging.disable_progress_bar()
+
+# One pass at a time, whatever the model: two at once on one device only slow each other down.
+_TURNS = Turns()
 
 MODEL_TYPES = ("rt_detr", "rt_detr_v2")
 
@@ -69,8 +72,6 @@ class Detector:
         id2label: dict[Any, str] = model.config.id2label or {}
         self.class_names = tuple(id2label[i] for i in range(len(id2label)))
         self._views = [truncate(self.model, k) for k in range(1, self.depth + 1)]
-        # One pass at a time: two at once on the same cores or card only slow each other down.
-        self._turn = threading.Lock()
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
@@ -109,7 +110,7 @@ class Detector:
     ) -> list[Predictions]:
         """Detect in RGB pictures of any sizes, in one pass; times are shared out evenly."""
         depth = self.check_depth(decoder_layers)
-        with self._turn, torch.inference_mode():
+        with _TURNS, torch.inference_mode():
             began = time.perf_counter()
             pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
             pixels = pixels.to(self.device, self.model.dtype)

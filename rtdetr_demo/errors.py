@@ -35,6 +35,12 @@ class Expired(BadInput):
     status = 404
 
 
+class Busy(DemoError):
+    """More is asked than this machine serves at once."""
+
+    status = 503
+
+
 class CheckpointError(DemoError):
     """A checkpoint is unknown, absent, unreachable or not an RT-DETR."""
 

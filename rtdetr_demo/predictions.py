@@ -1,6 +1,6 @@
 """The one noun: what a detector said about one picture, at every decoder layer that it ran."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -124,11 +124,14 @@ class Predictions:
             "timing_ms": self.timing.to_json(),
         }
 
-    def for_browser(self) -> dict:
-        """Every candidate of every layer, compact, for a page that redraws by itself.
+    def for_browser(self, layers: Sequence[int] = (), lowest: float = 0.0) -> dict:
+        """Candidates, compact, for a page that redraws by itself.
 
+        Those of `layers` (by default of every layer; 1 is the first) that score at least `lowest`.
         Scores to 1e-4; boxes flat, four numbers a candidate, to a tenth of a pixel.
         """
+        wanted = [layer - 1 for layer in layers] or range(self.layers)
+        counts = [int((self.scores[i] >= lowest).sum()) for i in wanted]
         return {
             "checkpoint": self.checkpoint,
             "classes": list(self.class_names),
@@ -136,11 +139,11 @@ class Predictions:
             "height": self.height,
             "layers": [
                 {
-                    "scores": np.round(scores.astype(float), 4).tolist(),
-                    "labels": labels.tolist(),
-                    "boxes": np.round(boxes.astype(float), 1).ravel().tolist(),
+                    "scores": np.round(self.scores[i, :n].astype(float), 4).tolist(),
+                    "labels": self.labels[i, :n].tolist(),
+                    "boxes": np.round(self.boxes[i, :n].astype(float), 1).ravel().tolist(),
                 }
-                for scores, labels, boxes in zip(self.scores, self.labels, self.boxes, strict=True)
+                for i, n in zip(wanted, counts, strict=True)
             ],
             "timing_ms": self.timing.to_json(),
         }

@@ -16,6 +16,7 @@ class Settings:
     any_checkpoint: bool = False
     model_memory_gb: float = 4.0
     allowed_hosts: tuple[str, ...] = ()
+    live_viewers: int = 16
     host: str | None = None
     port: int | None = None
 
@@ -48,6 +49,12 @@ class Settings:
             type=_words,
             default=_words(environ.get("RTDETR_ALLOWED_HOSTS", "")),
             help="comma-separated private hosts that picture URLs may name (RTDETR_ALLOWED_HOSTS)",
+        )
+        parser.add_argument(
+            "--live-viewers",
+            type=int,
+            default=int(environ.get("RTDETR_LIVE_VIEWERS", cls.live_viewers)),
+            help="people who may watch live at once (RTDETR_LIVE_VIEWERS; default %(default)s)",
         )
         parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
         parser.add_argument("--port", type=int, help="port to listen on (GRADIO_SERVER_PORT)")

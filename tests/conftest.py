@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 from transformers import (
     RTDetrConfig,
     RTDetrForObjectDetection,
@@ -111,13 +113,17 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield server
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class App:
     """`python app.py` in a process of its own, with what it printed."""
 
-    def __init__(self, *arguments: str, **environ: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, *arguments: str, port: int | None = None, **environ: str):
+        self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.checkpoint = arguments[arguments.index("--checkpoint") + 1]
         self.lines: list[str] = []
@@ -167,3 +173,38 @@ def app(tiny: Path) -> Iterator[App]:
     running = App("--checkpoint", str(tiny), "--allowed-hosts", "127.0.0.1", HF_HUB_OFFLINE="1")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def camera_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of a pan over a photograph of people, as the camera of the browser below."""
+    clip = tmp_path_factory.mktemp("camera") / "camera.y4m"
+    people = Image.open(EXAMPLES / "musicians.jpg").convert("RGB").resize((900, 600))
+    with clip.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
+        for step in range(60):
+            view = people.crop((4 * step, 60, 4 * step + 640, 540)).convert("YCbCr")
+            planes = np.asarray(view)
+            file.write(b"FRAME\n" + planes[..., 0].tobytes())
+            file.write(planes[::2, ::2, 1].tobytes() + planes[::2, ::2, 2].tobytes())
+    return clip
+
+
+@pytest.fixture(scope="session")
+def browser(camera_clip: Path) -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-video-capture={camera_clip}",
+            ],
+        )
+        yield browser
+        browser.close()

@@ -3,84 +3,18 @@
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from conftest import EXAMPLES, App, random_model, save
 from standin import HubStandIn, PictureHost
+from visitor import SIZES, Visitor
 
-SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 PHOTO = EXAMPLES / "dogs.jpg"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--use-fake-device-for-media-stream",
-                "--use-fake-ui-for-media-stream",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
-class Visitor:
-    """A browser tab on the demo; fails the test on any console error."""
-
-    def __init__(self, browser: Browser, url: str, size: str = "desk", **context: object):
-        width, height = SIZES[size]
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True, **context
-        )
-        self.page: Page = self.context.new_page()
-        self.trouble: list[str] = []
-        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        self.page.on(
-            "console",
-            lambda message: self.trouble.append(message.text) if message.type == "error" else None,
-        )
-        self.page.goto(url)
-        self.page.wait_for_selector("#stage")
-
-    def upload(self, path: Path = PHOTO) -> None:
-        self.page.set_input_files(".rt-photo input[type=file]", path)
-
-    def wait_for_boxes(self) -> None:
-        expect(self.page.locator("#stage .front .detection").first).to_be_attached(timeout=30_000)
-
-    def slide(self, control: str, value: float) -> None:
-        self.page.eval_on_selector(
-            f"#{control}",
-            "(input, value) => {input.value = value; "
-            "input.dispatchEvent(new Event('input', {bubbles: true}))}",
-            value,
-        )
-
-    def boxes(self) -> list[tuple[str, float]]:
-        return [
-            (label, float(score))
-            for label, score in self.page.eval_on_selector_all(
-                "#stage .front .detection",
-                "groups => groups.map(g => [g.dataset.label, g.dataset.score])",
-            )
-        ]
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.trouble == []
 
 
 @pytest.fixture(params=SIZES)
@@ -106,7 +40,7 @@ def server_answer(visitor: Visitor) -> dict:
         )
 
     with visitor.page.expect_response(is_detect) as caught:
-        visitor.upload()
+        visitor.upload(PHOTO)
     answer = caught.value.json()
     visitor.wait_for_boxes()
     return answer
@@ -267,7 +201,7 @@ def test_two_depths_are_compared_side_by_side(desk: Visitor):
     desk.page.locator(".rt-split").evaluate(
         "s => {s.value = 25; s.dispatchEvent(new Event('input'))}"
     )
-    cut = desk.page.locator("#clip-back rect").get_attribute("width")
+    cut = desk.page.locator("#stage .clip-back rect").get_attribute("width")
     assert float(cut or 0) == pytest.approx(answer["width"] / 4)
     desk.page.locator("#compare").uncheck()
     assert back.count() == 0
@@ -381,7 +315,7 @@ def test_a_bad_file_is_a_sentence_and_nothing_is_lost(
     visitor.upload(bad)
     expect(visitor.page.locator(".rt-problem")).to_contain_text(words)
     assert visitor.boxes() == before
-    visitor.upload()
+    visitor.upload(PHOTO)
     expect(visitor.page.locator(".rt-problem")).to_be_hidden()
 
 
@@ -461,7 +395,7 @@ def test_another_checkpoint_is_downloaded_with_progress_and_then_serves(
         page = visitor.page
         notice = page.locator(".rt-notice-text")
         expect(notice).to_contain_text("The bundled checkpoint serves instead", timeout=20_000)
-        visitor.upload()
+        visitor.upload(PHOTO)
         expect(page.locator("#stage.filled")).to_be_attached(timeout=30_000)
         page.get_by_role("button", name="Try the hub again").click()
         expect(page.locator(".rt-problem")).to_contain_text("no public model")

@@ -19,14 +19,12 @@ SORRY = "Something went wrong"
 
 
 class Caller:
-    """Calls the page's server functions as its JavaScript does."""
+    """Calls the server functions of one of the page's tabs as its JavaScript does."""
 
-    def __init__(self, app: App):
+    def __init__(self, app: App, tab: str = "photo"):
         self.client = httpx.Client(base_url=app.url, timeout=60)
         components = self.client.get("/config").json()["components"]
-        [self.component] = [
-            one["id"] for one in components if one["props"].get("elem_id") == "photo"
-        ]
+        [self.component] = [one["id"] for one in components if one["props"].get("elem_id") == tab]
 
     def raw(self, function: str, data: object) -> httpx.Response:
         return self.client.post(

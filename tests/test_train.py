@@ -15,7 +15,7 @@ from transformers import RTDetrForObjectDetection
 
 from rtdetr_demo import train
 from rtdetr_demo.errors import BadInput
-from rtdetr_demo.losses import assign, dense_loss, quiet
+from rtdetr_demo.losses import FIRST_LAYER, assign, dense_loss, quiet, weigh
 
 pytest.importorskip("scipy", reason="transformers' loss needs requirements-train.txt")
 pytest.importorskip("matplotlib", reason="the run's curves need requirements-train.txt")
@@ -230,3 +230,14 @@ def test_ignored_regions_teach_nothing():
 
     muted = quiet(logits[:, None], boxes[:, None], [{**target, "ignored": region}])
     assert muted[0, 0, :, 0].tolist() == [-9.0, -30.0]
+
+
+def test_the_last_layer_counts_most_and_the_proposals_in_full():
+    ones = ["loss_vfl", "loss_bbox_aux_5", "loss_giou_dn_5"]
+    early = ["loss_vfl_aux_0", "loss_bbox_dn_0"]
+    assert weigh({name: torch.tensor(2.0) for name in ones}, 6).item() == pytest.approx(6)
+    assert weigh({name: torch.tensor(1.0) for name in early}, 6).item() == pytest.approx(
+        2 * FIRST_LAYER
+    )
+    middle = [weigh({f"loss_vfl_aux_{i}": torch.tensor(1.0)}, 6).item() for i in range(6)]
+    assert middle == sorted(middle)

@@ -6,7 +6,9 @@ import gradio as gr
 
 from ..service import Service
 from ..sources import MAX_BYTES
-from .photo import STATIC, photo_tab
+from .assets import STATIC
+from .live import live_tab
+from .photo import photo_tab
 
 TITLE = "RT-DETR, layer by layer"
 
@@ -23,7 +25,11 @@ def build(service: Service) -> gr.Blocks:
     """Lay out the page."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(HEADING, apply_default_css=False)
-        photo_tab(service)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Photo", id="photo"):
+                photo_tab(service)
+            with gr.Tab("Live", id="live"):
+                live_tab(service)
     return page
 
 
@@ -31,6 +37,8 @@ def launch_options() -> dict[str, Any]:
     """How `build`'s page is launched, on every surface."""
     return {
         "theme": gr.themes.Base(
+            primary_hue="teal",
+            neutral_hue="stone",
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
         "css_paths": [STATIC / "page.css"],

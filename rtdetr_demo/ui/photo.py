@@ -19,8 +19,8 @@ from ..predictions import Predictions, Selection, check_threshold
 from ..results import Results
 from ..service import Service
 from .answers import Request, answering
+from .assets import read, script
 
-STATIC = Path(__file__).parent / "static"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DISPLAY_SIZE = 1920
 """Longest side, in pixels, of the picture that the page shows."""
@@ -50,10 +50,8 @@ def photo_tab(service: Service) -> None:
     results = Results(Path(get_upload_folder()) / "results")
     gr.HTML(
         value=_config(service),
-        html_template=(STATIC / "photo.html").read_text(),
-        js_on_load="\n".join(
-            (STATIC / name).read_text() for name in ("predictions.js", "stage.js", "photo.js")
-        ),
+        html_template=read("photo.html"),
+        js_on_load=script("ask.js", "predictions.js", "stage.js", "photo.js"),
         server_functions=_server_functions(service, results),
         apply_default_css=False,
         elem_id="photo",
@@ -73,7 +71,7 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
         return {
             **predictions.for_browser(),
             "id": result.id,
-            "colors": _colors(predictions),
+            "colors": colors(predictions),
             "picture": _data_url(image, DISPLAY_SIZE),
         }
 
@@ -157,7 +155,8 @@ def _inside(folder: Path, path: Path) -> Path:
     return resolved
 
 
-def _colors(predictions: Predictions) -> dict[str, list[str]]:
+def colors(predictions: Predictions) -> dict[str, list[str]]:
+    """For each class its colour and that of text on it."""
     return {
         name: [class_color(name), text_color(class_color(name))] for name in predictions.class_names
     }

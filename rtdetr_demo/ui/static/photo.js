@@ -23,15 +23,6 @@ const compareLayer = $("#compare-layer");
 
 // --- Asking the server -------------------------------------------------------------------------
 
-/** Call a server function; a refusal, or a server out of reach, comes back as a sentence. */
-async function ask(name, request) {
-  try {
-    return await server[name](request);
-  } catch {
-    return { error: "The demo does not answer. Check that it is still running, then try again." };
-  }
-}
-
 async function detect(source) {
   const turn = ++state.asked;
   problem("");
@@ -497,6 +488,12 @@ document.addEventListener("paste", (event) => {
   const text = event.clipboardData.getData("text").trim();
   if (file) detectFile(file);
   else if (/^https?:\/\//i.test(text)) detect({ url: text });
+});
+document.addEventListener("rt-photo", (event) => {
+  [...document.querySelectorAll('#tabs [role="tab"]')]
+    .find((tab) => tab.textContent.trim() === "Photo")
+    ?.click();
+  detectFile(event.detail);
 });
 on(".rt-url-form", "submit", (event) => {
   event.preventDefault();

@@ -10,6 +10,21 @@ class Stage {
   /** `element` is the frame; `onHover(index or null)` hears which detection is pointed at. */
   constructor(element, onHover) {
     this.element = element;
+    // Ids are the document's, and a page may hold several stages.
+    const id = `stage-${Math.random().toString(36).slice(2)}`;
+    element.insertAdjacentHTML(
+      "afterbegin",
+      `<svg viewBox="0 0 4 3" preserveAspectRatio="xMidYMid meet" aria-hidden="true">
+        <defs>
+          <clipPath id="${id}-front" class="clip-front"><rect x="0" y="0" /></clipPath>
+          <clipPath id="${id}-back" class="clip-back"><rect x="0" y="0" /></clipPath>
+        </defs>
+        <image x="0" y="0" />
+        <g clip-path="url(#${id}-back)"><g class="back"></g></g>
+        <g clip-path="url(#${id}-front)"><g class="front"></g></g>
+        <line class="divider" />
+      </svg>`,
+    );
     this.svg = element.querySelector("svg");
     this.image = this.svg.querySelector("image");
     this.front = this.svg.querySelector(".front");
@@ -33,10 +48,15 @@ class Stage {
     this.front.addEventListener("pointerout", () => onHover(null));
   }
 
-  /** Show a picture (any URL an <image> takes) of this size in pixels. */
-  setPicture(url, width, height) {
+  /** Draw over something of this size in pixels, as large as the frame allows. */
+  setSize(width, height) {
     this.size = { width, height };
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+
+  /** Show a picture (any URL an <image> takes) of this size in pixels. */
+  setPicture(url, width, height) {
+    this.setSize(width, height);
     this.image.setAttribute("width", width);
     this.image.setAttribute("height", height);
     this.image.setAttribute("href", url);
@@ -81,8 +101,8 @@ class Stage {
     const { width, height } = this.size;
     const comparing = this.shown[1] !== null;
     const x = width * this.split;
-    const place = (id, from, to) => {
-      const rect = this.svg.querySelector(`#${id} rect`);
+    const place = (name, from, to) => {
+      const rect = this.svg.querySelector(`.${name} rect`);
       rect.setAttribute("x", from);
       rect.setAttribute("width", Math.max(to - from, 0));
       rect.setAttribute("height", height);
