@@ -1,6 +1,8 @@
 """From a picture to predictions: one loaded RT-DETR on one device."""
 
 import copy
+import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,8 @@ transformers_logging.disable_progress_bar()
 
 # One pass at a time, whatever the model: two at once on one device only slow each other down.
 _TURNS = Turns()
+
+log = logging.getLogger(__name__)
 
 MODEL_TYPES = ("rt_detr", "rt_detr_v2")
 
@@ -77,21 +81,33 @@ class Detector:
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
         """Load a folder in the hub's layout. Raises CheckpointError where it holds no RT-DETR."""
         try:
-            model = AutoModelForObjectDetection.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            kind = json.loads((folder / "config.json").read_text())["model_type"]
+            if kind not in MODEL_TYPES:
+                raise CheckpointError(
+                    f"{checkpoint} is a {str(kind)[:40]} model, not an RT-DETR. "
+                    "Choose an RT-DETR or RT-DETRv2 checkpoint."
+                )
+            model, report = AutoModelForObjectDetection.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
+            # transformers would fill these with random numbers.
+            if absent := set(report["missing_keys"]) | set(report["mismatched_keys"]):
+                raise ValueError(f"no weights for {sorted(map(str, absent))[:3]}")
             processor = RTDetrImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+            return cls(checkpoint, model, processor, device)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # Whatever a damaged or foreign file makes the loaders raise: there is no end of kinds.
+            log.warning("%s could not be loaded: %r", checkpoint, error)
             raise CheckpointError(
                 f"{checkpoint} could not be loaded: its files are damaged or incomplete. "
-                "Choose another checkpoint, or download it again."
+                "Choose another checkpoint, or delete its files and download it again."
             ) from error
-        if model.config.model_type not in MODEL_TYPES:
-            raise CheckpointError(
-                f"{checkpoint} is a {model.config.model_type} model, not an RT-DETR. "
-                "Choose an RT-DETR or RT-DETRv2 checkpoint."
-            )
-        return cls(checkpoint, model, processor, device)
 
     @property
     def memory_bytes(self) -> int:
@@ -116,8 +132,8 @@ class Detector:
             pixels = pixels.to(self.device, self.model.dtype)
             ready = time.perf_counter()
             output = self._views[depth - 1](pixel_values=pixels)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            if self.device.type in ("cuda", "mps"):
+                getattr(torch, self.device.type).synchronize()
             ran = time.perf_counter()
             candidates = _candidates(
                 output.intermediate_logits.float(), output.intermediate_reference_points.float()

@@ -15,6 +15,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     OfflineModeIsEnabled,
@@ -41,7 +42,7 @@ def local_folder(checkpoint: str) -> Path | None:
     """The folder that holds the checkpoint's files on this machine, or None."""
     if checkpoint == BUNDLED:
         return BUNDLED_FOLDER
-    folder = Path(checkpoint).expanduser()
+    folder = Path(os.path.expanduser(checkpoint))
     if os.path.isdir(folder):
         return folder if all((folder / name).is_file() for name in FILES) else None
     try:
@@ -140,14 +141,14 @@ def _reason(checkpoint: str, error: BaseException) -> str:
             return "The hub is switched off here (HF_HUB_OFFLINE is set)."
         case HFValidationError():
             return f"“{checkpoint[:100]}” is neither a folder here nor a hub id like owner/name."
+        case GatedRepoError():
+            return f"The hub gives {checkpoint} only to those who accepted its terms: set HF_TOKEN."
         case RepositoryNotFoundError():
             return f"The hub has no public model {checkpoint}: check the name, or set HF_TOKEN."
         case RemoteEntryNotFoundError():
             return f"{checkpoint} lacks a file that an RT-DETR checkpoint has: choose another one."
         case HfHubHTTPError() if error.response.status_code in (401, 403):
-            return (
-                f"The hub gives {checkpoint} only with permission: accept its terms, set HF_TOKEN."
-            )
+            return "The hub refused us: check HF_TOKEN, or unset it."
         case HfHubHTTPError():
             return f"The hub answered with error {error.response.status_code}: try again later."
         case FutureTimeout():

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,12 +77,26 @@ class ModelStore:
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
+        self._folders: dict[str, Path] = {}
         self._latencies: dict[str, Latency] = {}
         self._downloads: dict[str, hub.Download] = {}
-        self._measuring: list[threading.Thread] = []
+        self._measuring: dict[str, threading.Thread] = {}
         self._closing = threading.Event()
         # A pass that runs while Python shuts down would bring the process down with a crash.
         atexit.register(self.close)
+
+    def name_folder(self, folder: Path) -> str:
+        """Serve a folder of this machine under its own name; gives that name."""
+        name = folder.resolve().name
+        self._folders[name] = folder
+        return name
+
+    def is_here(self, checkpoint: str) -> bool:
+        """Whether it can be loaded without the hub."""
+        return self._folder(checkpoint) is not None
+
+    def _folder(self, checkpoint: str) -> Path | None:
+        return self._folders.get(checkpoint) or hub.local_folder(checkpoint)
 
     def get(self, checkpoint: str) -> "Detector":
         """The detector, loaded now if need be. Raises CheckpointError where it is not here."""
@@ -94,7 +109,7 @@ class ModelStore:
         if future is not None:
             return future.result()
         try:
-            folder = hub.local_folder(checkpoint)
+            folder = self._folder(checkpoint)
             if folder is None:
                 raise CheckpointError(
                     f"{checkpoint} is not on this machine yet. Download it first, or choose "
@@ -110,22 +125,31 @@ class ModelStore:
             mine.set_exception(error)
             raise
         log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
+        measuring = threading.Thread(target=self._measure, args=(detector,), daemon=True)
+        self._measuring[checkpoint] = measuring
+        measuring.start()
         mine.set_result(detector)
         self._drop_excess(checkpoint)
-        measuring = threading.Thread(target=self._measure, args=(detector,), daemon=True)
-        self._measuring.append(measuring)
-        measuring.start()
         return detector
 
     def close(self) -> None:
         """Stop measuring."""
         self._closing.set()
-        for thread in self._measuring:
+        for thread in list(self._measuring.values()):
             thread.join()
 
     def latency(self, checkpoint: str) -> Latency | None:
-        """What was measured here, or None while that is still going on."""
+        """What was measured here, or None before that (see `measuring`)."""
         return self._latencies.get(checkpoint)
+
+    def measuring(self, checkpoint: str) -> bool:
+        """Whether a measurement is under way, or about to begin because the model is loading."""
+        with self._lock:
+            future = self._detectors.get(checkpoint)
+        thread = self._measuring.get(checkpoint)
+        return (future is not None and not future.done()) or (
+            thread is not None and thread.is_alive()
+        )
 
     def loaded(self) -> list[str]:
         with self._lock:
@@ -148,7 +172,7 @@ class ModelStore:
             latency = measure_latency(detector, stop=self._closing)
             if latency:
                 self._latencies[detector.checkpoint] = latency
-        except RuntimeError:
+        except Exception:
             log.exception("latency of %s could not be measured", detector.checkpoint)
 
     def _drop_excess(self, keep: str) -> None:

@@ -128,7 +128,7 @@ class Predictions:
         """Candidates, compact, for a page that redraws by itself.
 
         Those of `layers` (by default of every layer; 1 is the first) that score at least `lowest`.
-        Scores to 1e-4; boxes flat, four numbers a candidate, to a tenth of a pixel.
+        Scores to 1e-6; boxes flat, four numbers a candidate, to a tenth of a pixel.
         """
         wanted = [layer - 1 for layer in layers] or range(self.layers)
         counts = [int((self.scores[i] >= lowest).sum()) for i in wanted]
@@ -139,7 +139,7 @@ class Predictions:
             "height": self.height,
             "layers": [
                 {
-                    "scores": np.round(self.scores[i, :n].astype(float), 4).tolist(),
+                    "scores": np.round(self.scores[i, :n].astype(float), 6).tolist(),
                     "labels": self.labels[i, :n].tolist(),
                     "boxes": np.round(self.boxes[i, :n].astype(float), 1).ravel().tolist(),
                 }

@@ -1,7 +1,10 @@
 """Results kept for a while, so that a visitor can download what they see."""
 
+import atexit
+import dataclasses
 import secrets
 import shutil
+import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -27,13 +30,24 @@ class Result:
 
 
 class Results:
-    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted."""
+    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted.
+
+    They lie in a new folder inside `folder`, which goes when the process ends.
+    """
 
     def __init__(self, folder: Path, capacity: int = CAPACITY):
-        self._folder = folder
+        self._folder = Path(tempfile.mkdtemp(prefix="results-", dir=folder))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
         self._capacity = capacity
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
+
+    def replace(self, name: str, predictions: Predictions) -> Result:
+        """Put other predictions for the same picture in a result's place."""
+        result = dataclasses.replace(self.get(name), predictions=predictions)
+        with self._lock:
+            self._kept[name] = result
+        return result
 
     def keep(self, content: bytes, predictions: Predictions) -> Result:
         """Store a result with the bytes of its picture."""

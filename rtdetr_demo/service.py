@@ -1,8 +1,10 @@
 """What one running demo knows: its settings, its models, and which checkpoint serves."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -36,9 +38,12 @@ class Service:
         self.settings = settings
         self.store = ModelStore(int(settings.model_memory_gb * 2**30))
         self.wanted = settings.checkpoint
-        self.active = self.wanted if hub.local_folder(self.wanted) else BUNDLED
+        if os.path.isdir(settings.checkpoint):
+            # Visitors see a name, not where on this machine the operator keeps it.
+            self.wanted = self.store.name_folder(Path(settings.checkpoint))
+        self.active = self.wanted if self.store.is_here(self.wanted) else BUNDLED
         self.searching = True
-        self.detect = on_gpu(self._detect)
+        self._run = on_gpu(self._detect)
         self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
 
     def start(self) -> None:
@@ -60,7 +65,7 @@ class Service:
         self.active = BUNDLED
         self.store.get(BUNDLED)
 
-    def _detect(
+    def detect(
         self,
         image: Image.Image,
         checkpoint: str | None = None,
@@ -71,7 +76,13 @@ class Service:
         Raises CheckpointError for a checkpoint that is unknown, barred or absent, and BadInput for
         a depth that it has not.
         """
-        return self.detector(checkpoint).detect(image, decoder_layers)
+        name = self.detector(checkpoint).checkpoint  # loaded here: what ZeroGPU runs is a copy
+        return self._run(name, image, decoder_layers)
+
+    def _detect(
+        self, checkpoint: str, image: Image.Image, decoder_layers: int | None
+    ) -> Predictions:
+        return self.store.get(checkpoint).detect(image, decoder_layers)
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""
@@ -92,6 +103,8 @@ class Service:
 
     def try_hub(self, checkpoint: str) -> None:
         """Ask the hub for a checkpoint and, if it answers, begin the download. Does not wait."""
+        if self.store.is_here(checkpoint):
+            return
         if reason := hub.why_unreachable(checkpoint):
             raise CheckpointError(reason)
         download = self.store.download(checkpoint)
@@ -106,7 +119,7 @@ class Service:
             self.store.get(download.checkpoint)
         except (CheckpointError, Cancelled) as error:
             log.info("%s did not arrive: %s", download.checkpoint, error)
-            if wanted:
+            if wanted and self.active != self.wanted:
                 self._serve_bundled(error)
         else:
             if wanted:

@@ -40,7 +40,7 @@ class Settings:
         parser.add_argument(
             "--model-memory-gb",
             type=float,
-            default=float(environ.get("RTDETR_MODEL_MEMORY_GB", cls.model_memory_gb)),
+            default=environ.get("RTDETR_MODEL_MEMORY_GB", str(cls.model_memory_gb)),
             help="drop the least recently used model past this (RTDETR_MODEL_MEMORY_GB; "
             "default %(default)s)",
         )
@@ -53,7 +53,7 @@ class Settings:
         parser.add_argument(
             "--live-viewers",
             type=int,
-            default=int(environ.get("RTDETR_LIVE_VIEWERS", cls.live_viewers)),
+            default=environ.get("RTDETR_LIVE_VIEWERS", str(cls.live_viewers)),
             help="people who may watch live at once (RTDETR_LIVE_VIEWERS; default %(default)s)",
         )
         parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")

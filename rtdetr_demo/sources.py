@@ -7,9 +7,12 @@ before pixels are decoded, and addresses are checked after names are resolved.
 import io
 import ipaddress
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -26,7 +29,7 @@ MAX_SECONDS = 15.0
 MAX_REDIRECTS = 5
 # What Pillow may open. Formats that run programs (EPS), hold documents (PDF) or that nobody
 # photographs with stay shut.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PPM", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PPM")
 
 pillow_heif.register_heif_opener()
 # We refuse by our own limit, in our own words, before Pillow's (which is higher) can warn.
@@ -44,17 +47,28 @@ def read_picture(content: bytes | Path) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(source, formats=FORMATS) as opened:
                 _check_size(opened.size)
-                upright = ImageOps.exif_transpose(opened)
-                return _to_rgb(upright)
+                opened.load()
+                return _to_rgb(_upright(opened))
+    except BadInput:
+        raise
     except UnidentifiedImageError:
         raise NotAPicture(_what_it_is(content)) from None
     except MemoryError:
         raise TooLarge("There is too little memory for this picture. Send a smaller one.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:
+        # Decoders meet damaged bytes with exceptions of every kind.
         raise NotAPicture(
             "This picture is damaged or cut off, so it cannot be opened. Send it again, "
             "or save it anew as JPEG or PNG."
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Damaged EXIF data says nothing about which way is up; the picture itself is whole.
+        return image
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -72,8 +86,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # Sixteen bits and more a channel: spread what is there over eight.
         values = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if values.max() > 255 else 255.0
-        image = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+        top = 65535.0
+        if image.mode == "F":  # no fixed range: 0 to 1 where it fits, else up to its highest value
+            top = max(1.0, float(np.nan_to_num(values).max()))
+        image = Image.fromarray((np.nan_to_num(values).clip(0, top) * (255 / top)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
@@ -107,15 +123,36 @@ def fetch(url: str, allowed_hosts: Collection[str] = ()) -> bytes:
     exempts from the check of addresses. Raises BadInput or TooLarge.
     """
     deadline = time.monotonic() + MAX_SECONDS
-    url = url.strip()
+    # In a thread of its own: name resolution knows no time limit, and a header that comes letter by
+    # letter outlasts the limit on each read.
+    fetching = _FETCHERS.submit(_follow, url.strip(), allowed_hosts, deadline)
+    try:
+        return fetching.result(MAX_SECONDS)
+    except FutureTimeout:
+        fetching.cancel()
+        raise BadInput(_SLOW) from None
+
+
+_FETCHERS = ThreadPoolExecutor(8, "fetch")
+
+
+def _follow(url: str, allowed_hosts: Collection[str], deadline: float) -> bytes:
     # Proxies from the environment are not used: behind one, the address that we checked is not
     # the address that is asked.
     with httpx.Client(trust_env=False, follow_redirects=False) as client:
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = _get_once(client, url, allowed_hosts, deadline)
-            if isinstance(answer, bytes):
-                return answer
-            url = urljoin(url, answer)
+        hang_up = threading.Timer(deadline - time.monotonic(), client.close)
+        hang_up.daemon = True
+        hang_up.start()
+        try:
+            for _ in range(MAX_REDIRECTS + 1):
+                answer = _get_once(client, url, allowed_hosts, deadline)
+                if isinstance(answer, bytes):
+                    return answer
+                url = urljoin(url, answer)
+        except (ValueError, httpx.InvalidURL):
+            raise BadInput("This is not a valid web address. Check it in a browser.") from None
+        finally:
+            hang_up.cancel()
     raise BadInput("This address redirects too many times. Use the address of the picture itself.")
 
 
@@ -155,7 +192,9 @@ def _get_once(
             return _read_body(response, deadline)
     except httpx.TimeoutException:
         raise BadInput(_SLOW) from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError):
+    except (httpx.HTTPError, OSError):
+        if time.monotonic() >= deadline:
+            raise BadInput(_SLOW) from None
         raise BadInput(
             f"{host} could not be reached. Check the address, or save the picture and upload it."
         ) from None
@@ -214,7 +253,7 @@ def _public_address(host: str, port: int) -> str:
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the open internet.
 
-    Addresses that carry an IPv4 address inside (mapped, 6to4, NAT64) are judged by that one too.
+    Addresses that carry an IPv4 address inside (mapped, 6to4, NAT64) are judged by that one.
     """
     try:
         ip = ipaddress.ip_address(address.split("%")[0])
@@ -224,11 +263,14 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(ip.packed[-4:])
-        if inner is not None and not is_public(str(inner)):
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.teredo is not None or ip.is_site_local:
             return False
-        if ip.teredo is not None:
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    open_to_all = ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return open_to_all and ip not in _CLOUD_HOSTS
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Azure's host service: a public number that answers inside its machines only.
+_CLOUD_HOSTS = (ipaddress.ip_address("168.63.129.16"),)

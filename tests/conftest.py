@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -125,7 +126,7 @@ class App:
     def __init__(self, *arguments: str, port: int | None = None, **environ: str):
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.checkpoint = arguments[arguments.index("--checkpoint") + 1]
+        self.checkpoint = Path(arguments[arguments.index("--checkpoint") + 1]).name
         self.lines: list[str] = []
         began = time.monotonic()
         self.process = subprocess.Popen(
@@ -163,8 +164,10 @@ class App:
         self.lines.extend(iter(self.process.stdout.readline, ""))
 
     def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        try:
+            return httpx.get(self.url, timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
 
 
 @pytest.fixture(scope="session")

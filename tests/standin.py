@@ -63,8 +63,8 @@ class PictureHost(LocalServer):
 class HubStandIn(LocalServer):
     """The parts of the hub that loading a model needs, in the hub's own layout.
 
-    `behave` sets what goes wrong: "ok", "404", "401", "hang" (accept, never answer), "cut" (the
-    first transfer of the weights stops half way), "slow" (the weights trickle).
+    `behave` sets what goes wrong: "ok", "404", "401", "gated", "hang" (accept, never answer), "cut"
+    (the first transfer of the weights stops half way), "slow" (the weights trickle).
     """
 
     def __init__(self, models: dict[str, Path]):
@@ -92,6 +92,8 @@ class HubStandIn(LocalServer):
             return
         if self.behave == "401":
             return request.reply(401, X_Error_Message="Invalid credentials.")
+        if self.behave == "gated":
+            return request.reply(403, X_Error_Code="GatedRepo")
         path = request.path.split("?")[0]
         name = path.removeprefix("/api/models/") if path.startswith("/api/") else None
         if name is None:

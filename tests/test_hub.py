@@ -12,6 +12,7 @@ import pytest
 
 from rtdetr_demo import hub as hub_module
 from rtdetr_demo.checkpoints import BUNDLED, BUNDLED_FOLDER, CATALOGUE, DEFAULT, describe
+from rtdetr_demo.detector import Detector
 from rtdetr_demo.errors import Cancelled, CheckpointError
 from rtdetr_demo.hub import Download, local_folder, why_unreachable
 from rtdetr_demo.service import Service
@@ -69,7 +70,8 @@ def test_a_download_can_be_cancelled_and_begun_again(hub: HubStandIn):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "words"), [("404", "no public model"), ("401", "no public model|HF_TOKEN")]
+    ("behaviour", "words"),
+    [("404", "no public model"), ("401", "check HF_TOKEN"), ("gated", "its terms")],
 )
 def test_a_refusal_of_the_hub_is_a_sentence(hub: HubStandIn, behaviour, words):
     hub.behave = behaviour
@@ -174,15 +176,40 @@ def test_what_is_in_the_cache_serves_with_no_hub_at_all(hub: HubStandIn, monkeyp
 
 
 @pytest.mark.usefixtures("bundled_stands_in")
-def test_a_damaged_checkpoint_leaves_the_bundled_one_serving(tiny: Path, tmp_path, noise):
+@pytest.mark.parametrize("damaged", hub_module.FILES)
+def test_a_damaged_checkpoint_leaves_the_bundled_one_serving(tiny: Path, tmp_path, noise, damaged):
     broken = tmp_path / "broken"
     broken.mkdir()
     for name in hub_module.FILES:
-        (broken / name).write_bytes((tiny / name).read_bytes()[:1000])
+        content = (tiny / name).read_bytes()
+        (broken / name).write_bytes(content[: len(content) // 2] if name == damaged else content)
     service = started(str(broken))
     wait_for(lambda: not service.searching)
     assert "damaged or incomplete" in service.notice
+    assert str(tmp_path) not in service.notice
     assert service.detector().detect(noise).checkpoint == BUNDLED
+
+
+@pytest.mark.usefixtures("bundled_stands_in")
+def test_a_cancelled_download_does_not_unseat_the_checkpoint_that_serves(hub: HubStandIn):
+    Download(MODEL).wait(30)
+    service = started(MODEL)
+    wait_for(lambda: not service.searching)
+    assert service.active == MODEL
+    service.try_hub(MODEL)
+    service._arrive(SimpleNamespace(checkpoint=MODEL, wait=_cancelled))
+    assert service.active == MODEL
+
+
+def _cancelled() -> None:
+    raise Cancelled("The download was cancelled.")
+
+
+@pytest.mark.usefixtures("bundled_stands_in")
+def test_visitors_never_learn_where_the_operator_keeps_a_checkpoint(tiny: Path, noise):
+    service = started(str(tiny))
+    assert service.detect(noise).checkpoint == tiny.name
+    assert str(tiny) not in (service.wanted, service.active, service.notice)
 
 
 def test_two_visitors_who_ask_for_one_download_get_one(hub: HubStandIn):
@@ -203,10 +230,9 @@ def test_a_visitor_may_not_load_what_the_operator_did_not_allow(tiny: Path):
 
 def test_a_model_is_loaded_once_however_many_ask(tiny: Path, monkeypatch):
     loads = []
-    real = hub_module.local_folder
-    monkeypatch.setattr(hub_module, "local_folder", lambda name: loads.append(name) or real(name))
+    real = Detector.load
+    monkeypatch.setattr(Detector, "load", lambda name, *_: loads.append(name) or real(name, tiny))
     service = Service(Settings(checkpoint=str(tiny)))
-    loads.clear()
     found = []
     threads = [threading.Thread(target=lambda: found.append(service.detector())) for _ in range(20)]
     for thread in threads:
@@ -214,7 +240,7 @@ def test_a_model_is_loaded_once_however_many_ask(tiny: Path, monkeypatch):
     for thread in threads:
         thread.join()
     assert len(set(map(id, found))) == 1
-    assert loads == [str(tiny)]
+    assert loads == [tiny.name]
 
 
 def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Path, tmp_path):
@@ -236,10 +262,13 @@ def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Pa
 
 def test_the_latency_of_every_depth_is_measured_after_a_model_loads(tiny: Path):
     service = Service(Settings(checkpoint=str(tiny)))
-    assert service.store.latency(str(tiny)) is None
+    name = tiny.name
+    assert service.store.latency(name) is None
     service.detector()
-    wait_for(lambda: service.store.latency(str(tiny)), 120)
-    latency = service.store.latency(str(tiny))
+    assert service.store.measuring(name) or service.store.latency(name)
+    wait_for(lambda: service.store.latency(name), 120)
+    wait_for(lambda: not service.store.measuring(name))
+    latency = service.store.latency(name)
     assert latency is not None
     assert len(latency.total_ms) == 6
     assert all(ms > 0 for ms in latency.total_ms)

@@ -1,14 +1,23 @@
 """The detector says what transformers says, at every depth."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForObjectDetection,
+    RTDetrImageProcessorPil,
+    RTDetrResNetConfig,
+    RTDetrV2Config,
+    RTDetrV2ForObjectDetection,
+    pipeline,
+)
 
-from conftest import EXAMPLES, REPO
+from conftest import EXAMPLES, REPO, save
 from rtdetr_demo.checkpoints import BUNDLED_FOLDER
 from rtdetr_demo.detector import Detector, truncate
 from rtdetr_demo.errors import BadInput, CheckpointError
@@ -42,7 +51,7 @@ def test_layers_differ_so_that_the_slider_has_something_to_show(full):
         assert np.abs(full.scores[depth - 1] - full.scores[-1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5])
+@pytest.mark.parametrize("threshold", [0.1, 0.3])
 @pytest.mark.parametrize("picture", ["street.jpg", "dogs.jpg"])
 def test_detections_equal_the_transformers_pipeline(detector, picture, threshold):
     image = Image.open(EXAMPLES / picture).convert("RGB")
@@ -54,7 +63,7 @@ def test_detections_equal_the_transformers_pipeline(detector, picture, threshold
     expected = reference(image, threshold=threshold)
     predictions = detector.detect(image)
     ours = predictions.to_json(predictions.layers, threshold)["detections"]
-    assert len(ours) == len(expected)
+    assert len(ours) == len(expected) > 0
     for mine, theirs in zip(ours, expected, strict=True):
         assert mine["label"] == theirs["label"]
         assert mine["score"] == pytest.approx(theirs["score"], abs=1e-3)
@@ -127,10 +136,64 @@ def test_a_depth_that_the_checkpoint_has_not_is_refused(tiny: Path, noise, depth
         detector.detect(noise, depth)
 
 
-def test_a_folder_that_is_no_rtdetr_is_refused(tmp_path):
-    for name in ("config.json", "preprocessor_config.json"):
-        (tmp_path / name).write_text("{}")
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{}", "could not be loaded"),
+        ("not JSON", "could not be loaded"),
+        ('{"model_type": "detr"}', "is a detr model, not an RT-DETR"),
+        ('{"model_type": "rt_detr"}', "could not be loaded"),
+    ],
+)
+def test_a_folder_that_is_no_rtdetr_is_refused(tmp_path, config, words):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "preprocessor_config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
-    with pytest.raises(CheckpointError, match="could not be loaded") as refusal:
+    with pytest.raises(CheckpointError, match=words) as refusal:
         Detector.load("broken", tmp_path, CPU)
     assert str(REPO) not in str(refusal.value)
+
+
+def test_missing_weights_are_refused_not_filled_with_random_ones(tiny: Path, tmp_path):
+    for file in tiny.iterdir():
+        shutil.copy(file, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    part = {name: value for name, value in weights.items() if "decoder.layers.3" not in name}
+    save_file(part, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="incomplete"):
+        Detector.load("partial", tmp_path, CPU)
+
+
+def test_rtdetr_v2_is_cut_and_read_just_so(tmp_path, noise):
+    folder = save(random_v2(), tmp_path, 160)
+    detector = Detector.load("v2", folder, CPU)
+    full, cut = detector.detect(noise), detector.detect(noise, 2)
+    assert (full.layers, cut.layers) == (3, 2)
+    np.testing.assert_allclose(cut.scores[-1], full.scores[1], atol=1e-5)
+    np.testing.assert_allclose(cut.boxes[-1], full.boxes[1], atol=0.05)
+
+
+def random_v2() -> RTDetrV2ForObjectDetection:
+    torch.manual_seed(0)
+    backbone = RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = RTDetrV2Config(
+        backbone_config=backbone,
+        num_labels=5,
+        decoder_layers=3,
+        d_model=32,
+        decoder_ffn_dim=32,
+        encoder_ffn_dim=32,
+        encoder_in_channels=[16, 24, 32],
+        encoder_hidden_dim=32,
+        decoder_in_channels=[32, 32, 32],
+        decoder_attention_heads=4,
+        encoder_attention_heads=4,
+        num_denoising=0,
+    )
+    return RTDetrV2ForObjectDetection(config)

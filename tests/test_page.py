@@ -50,7 +50,17 @@ def above(answer: dict, layer: int, threshold: float) -> list[float]:
     return [score for score in answer["layers"][layer - 1]["scores"] if score > threshold]
 
 
-def test_the_page_answers_within_fifteen_seconds(app: App):
+def test_the_page_answers_within_fifteen_seconds_whatever_the_hub_does(tmp_path: Path):
+    with HubStandIn({}) as hub:
+        hub.behave = "hang"
+        app = App(
+            "--checkpoint",
+            "PekingU/rtdetr_r50vd_coco_o365",
+            HF_ENDPOINT=hub.url,
+            HF_HUB_CACHE=str(tmp_path),
+        )
+        app.stop()
+    print(f"from start to first answer: {app.seconds_to_answer:.1f} s")
     assert app.seconds_to_answer < 15
 
 
@@ -138,8 +148,10 @@ def test_row_and_box_light_each_other(desk: Visitor):
     desk.page.locator("#results tbody tr").nth(2).hover()
     lit = desk.page.locator("#stage .front .detection.lit")
     assert lit.get_attribute("data-index") == "2"
-    desk.page.locator("#stage .front .detection[data-index='0'] .tag").hover()
-    expect(desk.page.locator("#results tr.lit")).to_have_attribute("data-index", "0")
+    smallest = desk.page.locator("#stage .front .detection").last
+    smallest.locator(".box").hover()
+    index = smallest.get_attribute("data-index") or ""
+    expect(desk.page.locator("#results tr.lit")).to_have_attribute("data-index", index)
 
 
 def test_the_table_sorts_by_every_column(desk: Visitor):
@@ -153,9 +165,11 @@ def test_the_table_sorts_by_every_column(desk: Visitor):
         cells = desk.page.locator(
             f"#results tbody tr > :nth-child({column + 1})"
         ).all_text_contents()
-        values = cells if key == "label" else [float(cell.rstrip(" %")) for cell in cells]
-        if key != "label":
-            assert values == sorted(values, reverse=direction == "descending")
+        letters = [re.sub("[^a-z]", "", cell) for cell in cells]
+        values = letters if key == "label" else [float(cell.rstrip(" %")) for cell in cells]
+        if key == "label":  # of the small model's names one has signs, which sort first
+            values = [value for value in letters if value != "bboldb"]
+        assert values == sorted(values, reverse=direction == "descending")
         head.locator("button").click()
         assert head.get_attribute("aria-sort") != direction
 
@@ -170,7 +184,7 @@ def test_keyboard_alone_reaches_slider_stage_and_table(desk: Visitor):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#stage .detection.lit")).to_have_attribute("data-index", "1")
-    expect(page.locator(".rt-counts")).to_contain_text("2 of")
+    expect(page.locator(".rt-step")).to_contain_text("2 of")
     page.locator("#results th[data-key=label] button").focus()
     page.keyboard.press("Enter")
     assert page.locator("#results th[data-key=label]").get_attribute("aria-sort") == "ascending"
@@ -191,32 +205,32 @@ def test_speed_is_measured_and_shown_for_every_depth(desk: Visitor):
     expect(desk.page.locator(".rt-agree")).to_contain_text("full")
 
 
-def test_two_depths_are_compared_side_by_side(desk: Visitor):
-    answer = server_answer(desk)
-    desk.page.locator("#compare").check()
-    desk.page.locator("#compare-layer").select_option("1")
-    back = desk.page.locator("#stage .back .detection")
+def test_two_depths_are_compared_side_by_side(visitor: Visitor):
+    answer = server_answer(visitor)
+    visitor.page.locator("#compare").check()
+    visitor.page.locator("#compare-layer").select_option("1")
+    back = visitor.page.locator("#stage .back .detection")
     assert back.count() == len(above(answer, 1, 0.5))
-    assert len(desk.boxes()) == len(above(answer, 6, 0.5))
-    desk.page.locator(".rt-split").evaluate(
+    assert len(visitor.boxes()) == len(above(answer, 6, 0.5))
+    visitor.page.locator(".rt-split").evaluate(
         "s => {s.value = 25; s.dispatchEvent(new Event('input'))}"
     )
-    cut = desk.page.locator("#stage .clip-back rect").get_attribute("width")
+    cut = visitor.page.locator("#stage .clip-back rect").get_attribute("width")
     assert float(cut or 0) == pytest.approx(answer["width"] / 4)
-    desk.page.locator("#compare").uncheck()
+    visitor.page.locator("#compare").uncheck()
     assert back.count() == 0
 
 
-def test_every_download_holds_what_is_shown(desk: Visitor):
-    server_answer(desk)
-    desk.slide("decoder-layers", 3)
-    desk.slide("threshold", 0.6)
-    shown = len(desk.boxes())
+def test_every_download_holds_what_is_shown(visitor: Visitor):
+    server_answer(visitor)
+    visitor.slide("decoder-layers", 3)
+    visitor.slide("threshold", 0.6)
+    shown = len(visitor.boxes())
     assert shown
 
     def download(form: str) -> bytes:
-        with desk.page.expect_download() as caught:
-            desk.page.locator(f".rt-downloads [data-form={form}]").click()
+        with visitor.page.expect_download() as caught:
+            visitor.page.locator(f".rt-downloads [data-form={form}]").click()
         return Path(caught.value.path()).read_bytes()
 
     answer = json.loads(download("json"))
@@ -402,7 +416,8 @@ def test_another_checkpoint_is_downloaded_with_progress_and_then_serves(
 
         hub.behave = "slow"
         page.get_by_role("button", name="Try the hub again").click()
-        expect(notice).to_have_text(re.compile(r"Downloading .* \d+ of \d+ MB, \d+ %"))
+        expect(notice).to_have_text("Downloading owner/tiny:")
+        expect(page.locator(".rt-download-text")).to_have_text(re.compile(r"\d+ of \d+ MB, \d+ %"))
         page.get_by_role("button", name="Cancel").click()
         expect(notice).to_contain_text("cancelled", timeout=15_000)
         hub.behave = "ok"

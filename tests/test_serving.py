@@ -12,6 +12,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from conftest import EXAMPLES, App
+from standin import PictureHost
 from test_sources import BAD_PICTURES, BAD_URLS
 
 PHOTO = EXAMPLES / "dogs.jpg"
@@ -64,7 +65,7 @@ def api(app: App) -> Client:
 def test_detect_needs_only_the_picture(api: Client, tiny: Path):
     answer = api.predict(image=handle_file(PHOTO), api_name="/detect")
     assert list(answer) == ["checkpoint", "decoder_layers", "image", "detections", "timing_ms"]
-    assert answer["checkpoint"] == str(tiny)
+    assert answer["checkpoint"] == tiny.name
     assert answer["decoder_layers"] == 6
     assert all(one["score"] > 0.5 for one in answer["detections"])
 
@@ -115,6 +116,43 @@ def test_wrong_values_are_a_sentence_on_the_api(api: Client, arguments, words):
     assert "Traceback" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        None, 5, "photo.jpg", {}, {"path": None}, {"path": "/etc/passwd"},
+        *(
+            {"path": path, "meta": {"_type": "gradio.FileData"}}
+            for path in ("/etc/passwd", "app.py", "\0", "http://[::1", "http://10.0.0.1/a.jpg")
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_image_is_a_sentence_on_the_api(app: App, image):
+    """Asked without gradio_client, which would not send such things."""
+    events = raw_detect(app, image)
+    assert "event: error" in events
+    said = json.loads(events.split("data: ")[1].splitlines()[0])
+    check_refusal({"error": said["error"]})
+    if isinstance(image, dict) and str(image.get("path")).startswith("http"):
+        assert "address" in said["error"]
+    else:
+        assert "picture" in said["error"].lower()
+
+
+def raw_detect(app: App, image: object) -> str:
+    url = f"{app.url}/gradio_api/call/detect"
+    call = httpx.post(url, json={"data": [image, None, None, 0.5]}, timeout=30).json()
+    return httpx.get(f"{url}/{call['event_id']}", timeout=30).text
+
+
+def test_an_address_goes_through_our_own_gate_on_the_api(app: App):
+    photo = PHOTO.read_bytes()
+    with PictureHost({"/dogs.jpg": lambda request: request.reply(200, photo)}) as host:
+        file = {"path": host.url + "/dogs.jpg", "meta": {"_type": "gradio.FileData"}}
+        answer = raw_detect(app, file)
+    assert "event: complete" in answer
+    assert '"detections"' in answer
+
+
 @pytest.mark.parametrize("name", ["text named jpg", "decompression bomb", "JPEG cut in half"])
 def test_a_bad_picture_is_a_sentence_on_the_api(api: Client, tmp_path, name):
     bad = tmp_path / "bad.jpg"
@@ -154,7 +192,8 @@ def test_every_bad_address_is_a_sentence(call: Caller, url):
     [
         None, 0, "detect", [], {}, {"path": None}, {"path": 7}, {"path": ["a"]},
         {"path": "/etc/passwd"}, {"path": "../../../../etc/passwd"}, {"path": "\0"},
-        {"path": "x" * 5000}, {"example": "../README.md"}, {"example": "/etc/passwd"},
+        {"path": "x" * 5000}, {"example": "a" * 300}, {"example": "../README.md"},
+        {"example": "/etc/passwd"},
         {"example": "README.md/../../LICENSE"}, {"result": "nope"}, {"result": "../../etc"},
         {"url": 5}, {"path": "a", "surprise": 1}, {"checkpoint": "x" * 10_000},
         {"checkpoint": {"a": 1}}, {"example": "dogs.jpg", "checkpoint": "/etc"},
@@ -231,8 +270,8 @@ def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Calle
     def visit(number: int) -> list[dict]:
         visitor = Caller(app)
         checkpoint = ("", "bundled")[number % 2]
-        path = visitor.upload(pictures[number], f"{number}.png")
-        return [visitor("detect", {"path": path, "checkpoint": checkpoint}) for _ in range(3)]
+        paths = [visitor.upload(pictures[number], f"{number}.png") for _ in range(3)]
+        return [visitor("detect", {"path": path, "checkpoint": checkpoint}) for path in paths]
 
     def essence(answer: dict) -> str:
         return json.dumps([answer[key] for key in ("width", "height", "layers", "checkpoint")])
@@ -249,7 +288,24 @@ def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Calle
 
 
 def test_one_visitor_cannot_reach_the_result_of_another_without_its_name(call: Caller):
-    first = call("detect", {"example": "dogs.jpg", "checkpoint": ""})["id"]
-    second = call("detect", {"example": "cat.jpg", "checkpoint": ""})["id"]
-    assert first != second
-    assert min(len(first), len(second)) >= 20
+    name = call("detect", {"example": "dogs.jpg", "checkpoint": ""})["id"]
+    assert "layers" in call("detect", {"result": name, "checkpoint": ""})
+    for guess in ("", name[:-1], name[1:], name.swapcase(), "results", ".", "../" + name):
+        check_refusal(call("detect", {"result": guess, "checkpoint": ""}))
+
+
+def test_looking_at_a_picture_again_leaves_no_further_copy_on_the_disk(call: Caller):
+    result = call("detect", {"path": call.upload(PHOTO.read_bytes()), "checkpoint": ""})
+    again = call("detect", {"result": result["id"], "checkpoint": ""})
+    assert again["id"] == result["id"]
+
+
+def test_json_of_a_depth_tells_the_time_of_that_depth(call: Caller):
+    result = call("detect", {"example": "dogs.jpg", "checkpoint": ""})
+    request = {"form": "json", "decoder_layers": 1, "threshold": 0.5, "classes": None}
+    sent = call("download_result", {"result": result["id"], **request})
+    answer = call.client.get("/" + sent["url"]).json()
+    assert answer["decoder_layers"] == 1
+    assert answer["timing_ms"] != result["timing_ms"]
+    shown = [score for score in result["layers"][0]["scores"] if score > 0.5]
+    assert [one["score"] for one in answer["detections"]] == pytest.approx(shown, abs=1e-4)

@@ -123,6 +123,16 @@ def test_sixteen_bits_a_channel_keep_their_brightness():
     assert values.mean() == pytest.approx(127.5, abs=3)
 
 
+def test_a_dark_picture_of_sixteen_bits_stays_dark():
+    dark = Image.fromarray(np.full((10, 10), 200, dtype=np.uint16))
+    assert read_picture(encoded(dark, "PNG")).getpixel((5, 5)) == (0, 0, 0)
+
+
+def test_a_picture_of_floats_keeps_its_brightness():
+    bright = Image.fromarray(np.full((10, 10), 0.5, dtype=np.float32))
+    assert read_picture(encoded(bright, "TIFF")).getpixel((5, 5)) == (127, 127, 127)
+
+
 def test_greyscale_and_black_and_white_are_read():
     grey = read_picture(encoded(gradient().convert("L"), "PNG"))
     line = read_picture(encoded(gradient().convert("1"), "PNG"))
@@ -165,6 +175,9 @@ BAD_PICTURES = {
     "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
     "MP4": b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2" + os.urandom(200),
     "random bytes": np.random.default_rng(0).bytes(5000),
+    "ICO with a bomb inside": b"\0\0\1\0\1\0\0\0\0\0\1\0\x20\0"
+    + struct.pack("<II", len(png_header(20000, 20000)), 22)
+    + png_header(20000, 20000),
     "JPEG head only": b"\xff\xd8\xff\xe0\x00\x10JFIF",
     "JPEG cut in half": encoded(gradient(), "JPEG")[:400],
     "PNG cut in half": encoded(gradient(800, 600), "PNG")[:900],
@@ -188,6 +201,32 @@ def test_a_bad_picture_is_refused_in_a_sentence(name):
     with pytest.raises(BadInput) as refusal:
         read_picture(BAD_PICTURES[name])
     check_sentence(refusal.value)
+
+
+def heic() -> bytes:
+    content = io.BytesIO()
+    pillow_heif.from_pillow(gradient(64, 64)).save(content, quality=90)
+    return content.getvalue()
+
+
+def jpeg_with_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "a maker of cameras"
+    return encoded(gradient(), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize("whole", [heic(), encoded(gradient(), "AVIF"), jpeg_with_exif()])
+def test_bytes_damaged_anywhere_give_a_picture_or_a_sentence(whole):
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(damaged), 6):
+            damaged[place] = random.integers(0, 256)
+        try:
+            assert read_picture(bytes(damaged)).mode == "RGB"
+        except BadInput as refusal:
+            check_sentence(refusal)
 
 
 def test_a_file_on_disk_is_refused_like_bytes(tmp_path):
@@ -261,6 +300,10 @@ BAD_URLS = [
     "http://[64:ff9b::7f00:1]/photo.jpg",
     "http://[2002:7f00:1::]/photo.jpg",
     "http://224.0.0.1/photo.jpg",
+    "http://168.63.129.16/photo.jpg",
+    "http://[fec0::1]/photo.jpg",
+    "http://8.8.8.8/a\x01",
+    "http://8.8.8.8/\x7f",
     "http://255.255.255.255/photo.jpg",
     "http://no-such-host.invalid/photo.jpg",
     "http://" + "a" * 300 + ".com/photo.jpg",
@@ -306,7 +349,9 @@ def test_the_address_that_was_checked_is_the_address_that_is_asked(monkeypatch):
     assert asked == [("93.184.215.14", 80)]
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "8.8.8.8", "2606:4700::1111"])
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"]
+)
 def test_addresses_of_the_open_internet_are_public(address):
     assert is_public(address)
 
@@ -319,6 +364,13 @@ def endless(request: QuietHandler) -> None:
     request.end_headers()
     while True:
         request.wfile.write(b"\0" * 65536)
+
+
+def slow_header(request: QuietHandler) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        request.wfile.write(b"a")
+        time.sleep(0.1)
 
 
 def trickle(request: QuietHandler) -> None:
@@ -351,6 +403,8 @@ PAGES: dict[str, Callable[[QuietHandler], None]] = {
     "/teapot": lambda request: request.reply(418),
     "/endless": endless,
     "/trickle": trickle,
+    "/slow-header": slow_header,
+    "/to-nonsense": redirect("//[x"),
     "/hang": lambda request: time.sleep(20),
     "/short": short,
 }
@@ -393,6 +447,8 @@ def test_html_served_as_a_picture_is_refused_by_its_bytes(host):
         ("/missing", "answered 404"),
         ("/endless", "over 1 MB"),
         ("/trickle", "took longer"),
+        ("/slow-header", "took longer"),
+        ("/to-nonsense", "not a valid web address"),
         ("/hang", "took longer"),
         ("/short", "could not be reached"),
     ],

@@ -21,9 +21,38 @@ HEADING = """
 """
 
 
+class Page(gr.Blocks):
+    """Blocks whose API leaves addresses to our own fetcher, and refuses in sentences."""
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> Any:
+        """Gradio's step before any function, where it fetches and checks the files of a call."""
+        inputs = [
+            one["path"] if isinstance(one, dict) and _is_address(one.get("path")) else one
+            for one in inputs
+        ]
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error:
+            raise
+        except Exception:
+            raise gr.Error(
+                "What was sent does not fit. Send the picture as a file (with gradio_client, as "
+                "handle_file(...)), and the rest as the page's API view describes.",
+                print_exception=False,
+            ) from None
+
+
+def _is_address(path: object) -> bool:
+    return isinstance(path, str) and path.startswith(("http://", "https://"))
+
+
 def build(service: Service) -> gr.Blocks:
     """Lay out the page."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    with Page(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+    ) as page:
         gr.HTML(HEADING, apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Photo", id="photo"):
@@ -39,7 +68,8 @@ def launch_options() -> dict[str, Any]:
         "theme": gr.themes.Base(
             primary_hue="teal",
             neutral_hue="stone",
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
         ),
         "css_paths": [STATIC / "page.css"],
         "footer_links": ["api"],

@@ -11,7 +11,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 from pydantic import Field, StrictFloat, StrictInt
 
-from .. import export, hub, sources
+from .. import export, sources
 from ..checkpoints import CATALOGUE
 from ..errors import BadInput, DemoError
 from ..palette import class_color, text_color
@@ -47,7 +47,7 @@ class Download(Request):
 
 def photo_tab(service: Service) -> None:
     """Lay the tab out inside the current Blocks."""
-    results = Results(Path(get_upload_folder()) / "results")
+    results = Results(Path(get_upload_folder()))
     gr.HTML(
         value=_config(service),
         html_template=read("photo.html"),
@@ -67,7 +67,10 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
         content = _content(request, service, results)
         image = sources.read_picture(content)
         predictions = service.detect(image, request.checkpoint)
-        result = results.keep(content, predictions)
+        if request.result is None:
+            result = results.keep(content, predictions)
+        else:
+            result = results.replace(request.result, predictions)
         return {
             **predictions.for_browser(),
             "id": result.id,
@@ -89,7 +92,8 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
             "missing": service.active != service.wanted,
             "notice": service.notice,
             "searching": service.searching,
-            "here": hub.local_folder(checkpoint) is not None,
+            "here": service.store.is_here(checkpoint),
+            "measuring": service.store.measuring(checkpoint),
             "latency": latency and latency.to_json(),
             "download": download
             and {
@@ -119,12 +123,15 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
             raise BadInput(f"Choose a layer from 1 to {result.predictions.layers}.")
         selection = Selection(request.decoder_layers, request.threshold, request.classes)
         name = export.FORMS[request.form]
-        content = export.render(
-            request.form,
-            result.predictions,
-            selection,
-            lambda: sources.read_picture(result.original),
-        )
+
+        def picture() -> Image.Image:
+            return sources.read_picture(result.original)
+
+        predictions = result.predictions
+        if request.form == "json" and request.decoder_layers < predictions.layers:
+            # The JSON tells how long its depth takes, so that depth must have run.
+            predictions = service.detect(picture(), predictions.checkpoint, request.decoder_layers)
+        content = export.render(request.form, predictions, selection, picture)
         (result.folder / name).write_bytes(content)
         return {"name": name, "url": f"gradio_api/file={result.folder / name}"}
 
@@ -148,11 +155,11 @@ def _inside(folder: Path, path: Path) -> Path:
     """The file, if it lies in the folder; links and dots are followed before judging."""
     try:
         resolved = path.resolve()
+        if resolved.is_relative_to(folder.resolve()) and resolved.is_file():
+            return resolved
     except (OSError, ValueError, RuntimeError):
-        resolved = Path()
-    if not resolved.is_relative_to(folder.resolve()) or not resolved.is_file():
-        raise BadInput("This picture is not here (any more). Upload it again.")
-    return resolved
+        pass
+    raise BadInput("This picture is not here (any more). Upload it again.")
 
 
 def colors(predictions: Predictions) -> dict[str, list[str]]:

@@ -25,13 +25,13 @@ const compareLayer = $("#compare-layer");
 
 async function detect(source) {
   const turn = ++state.asked;
+  if (!source.result) state.source = source; // a new look at the same picture has the same source
   problem("");
   busy(source.result ? "Detecting again…" : source.url ? "Fetching the picture…" : "Detecting…");
   const answer = await ask("detect", { ...source, checkpoint: chosenCheckpoint() });
   if (turn !== state.asked) return;
   busy("");
   if (answer.error) return problem(answer.error);
-  state.source = source;
   state.result = answer;
   stage.setPicture(answer.picture, answer.width, answer.height);
   setDepth(answer.layers.length);
@@ -76,7 +76,7 @@ async function refreshStatus() {
   showStatus();
   // A checkpoint that has just come serves the picture on the stage from now on.
   if ((arrived || (moved && !chosenCheckpoint())) && state.result) detect({ result: state.result.id });
-  const waiting = status.download?.running || status.searching || (status.here && !status.latency);
+  const waiting = status.download?.running || status.searching || status.measuring;
   if (waiting) statusTimer = setTimeout(refreshStatus, 700);
 }
 
@@ -121,13 +121,15 @@ function setDepth(full) {
 function showDepth(depth, full) {
   $(".rt-depth").value = `${depth} of ${full}`;
   depthInput.setAttribute("aria-valuetext", `${depth} of ${full}`);
-  const times = state.status?.latency?.total_ms;
+  const same = state.status?.checkpoint === state.result.checkpoint;
+  const times = same ? state.status.latency?.total_ms : undefined;
   const known = times?.length === full;
-  $(".rt-latency").textContent = known ? `${number(times[depth - 1])} ms` : "measuring";
-  $(".rt-fps").textContent = known ? `${number(1000 / times[depth - 1])} FPS` : "measuring";
+  const unknown = same && !state.status.measuring ? "not measured" : "measuring";
+  $(".rt-latency").textContent = known ? `${number(times[depth - 1])} ms` : unknown;
+  $(".rt-fps").textContent = known ? `${number(1000 / times[depth - 1])} FPS` : unknown;
   const saved = known ? 1 - times[depth - 1] / times[full - 1] : 0;
   $(".rt-saved").textContent =
-    depth === full ? "–" : known ? `${Math.round(100 * saved)} %` : "measuring";
+    depth === full ? "–" : known ? `${Math.round(100 * saved)} %` : unknown;
   const { kept, of, extra, meanIou } =
     depth === full ? {} : agreement(state.shown, selection(full));
   const iou = meanIou == null ? "" : `, mean IoU ${meanIou.toFixed(2)}`;
@@ -138,7 +140,7 @@ function showDepth(depth, full) {
       : of
         ? `Keeps ${kept} of ${of} full-depth detections${iou}${more}.`
         : `Full depth finds nothing here, this depth ${extra || "neither"}.`;
-  const where = state.status?.latency;
+  const where = same ? state.status.latency : null;
   $(".rt-where").textContent = where
     ? `Measured on this ${where.device.toUpperCase()}, ${where.precision}, ${where.size.join("×")}`
     : "";
@@ -236,7 +238,10 @@ function showStatus() {
     const amount = total
       ? `${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB, ${Math.round(100 * part)} %`
       : "asking the hub";
-    showNotice(`Downloading ${checkpoint}: ${amount}`, false);
+    showNotice(`Downloading ${checkpoint}:`, false);
+    $(".rt-download-text").textContent = amount;
+  } else {
+    $(".rt-download-text").textContent = "";
   }
   if (state.result) showDepth(Number(depthInput.value), state.result.layers.length);
 }
@@ -324,7 +329,8 @@ function remember() {
     set("url", state.source?.url);
     set("example", state.source?.example);
     set("checkpoint", chosenCheckpoint());
-    set("layers", state.result && depthInput.value !== depthInput.max && depthInput.value);
+    const depth = depthInput.value !== depthInput.max && depthInput.value;
+    set("layers", state.result ? depth : pending.layers);
     set("threshold", thresholdInput.value !== "0.5" && thresholdInput.value);
     history.replaceState(history.state, "", address);
   }, 200);
@@ -398,19 +404,23 @@ on("#results tbody", "pointerover", (event) => {
 on("#results tbody", "pointerleave", () => light(null));
 
 let stepped = -1;
-on("#stage", "keydown", (event) => {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  if (!step || !state.shown.length) return;
+function step(event) {
+  const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!move || !state.shown.length) return;
   event.preventDefault();
-  stepped = (stepped + step + state.shown.length) % state.shown.length;
+  stepped = (stepped + move + state.shown.length) % state.shown.length;
   light(stepped, true);
   const { label, score } = state.shown[stepped];
-  $(".rt-counts").textContent = `${stepped + 1} of ${state.shown.length}: ${label}, ${Math.round(100 * score)} percent`;
-});
-on("#stage", "blur", () => {
-  stepped = -1;
-  light(null);
-});
+  $(".rt-step").textContent = `${stepped + 1} of ${state.shown.length}: ${label}, ${Math.round(100 * score)} percent`;
+}
+for (const name of ["#stage", ".rt-table"]) {
+  on(name, "keydown", (event) => event.target === $(name) && step(event));
+  on(name, "blur", () => {
+    stepped = -1;
+    light(null);
+    $(".rt-step").textContent = "";
+  });
+}
 
 checkpointInput.addEventListener("change", () => {
   const custom = checkpointInput.value === "custom";
@@ -483,7 +493,7 @@ root.addEventListener("drop", (event) => {
   else if (address) detect({ url: address.split("\n")[0] });
 });
 document.addEventListener("paste", (event) => {
-  if (!root.isConnected || !root.offsetParent || event.target.closest?.("input, textarea")) return;
+  if (!root.isConnected || !root.offsetParent || event.target.closest?.('[type="url"], [type="text"], textarea')) return;
   const file = [...event.clipboardData.files][0];
   const text = event.clipboardData.getData("text").trim();
   if (file) detectFile(file);

@@ -115,12 +115,13 @@ class Stage {
       line.setAttribute(name, value);
   }
 
-  /** SVG of detections, the best on top. */
+  /** SVG of detections, the smallest on top, so that each can be pointed at. */
   markup(detections, layout) {
-    const parts = [];
-    for (let i = detections.length - 1; i >= 0; i--)
-      parts.push(this.detectionMarkup(detections[i], i, layout));
-    return parts.join("");
+    const area = (i) => detections[i].width * detections[i].height;
+    return [...detections.keys()]
+      .sort((a, b) => area(b) - area(a))
+      .map((i) => this.detectionMarkup(detections[i], i, layout))
+      .join("");
   }
 
   detectionMarkup(detection, index, layout) {
