@@ -9,6 +9,7 @@ positives. The decoder then starts from proposals that are worth refining.
 Boxes are `(center x, center y, width, height)` in [0, 1] of the image, as transformers has them.
 """
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ Target = dict[str, Tensor]
 POSITIVES = 10  # Tokens per object.
 SCORE_POWER, OVERLAP_POWER = 0.5, 6.0  # How much score and overlap count in the alignment.
 EPS = 1e-7
+FIRST_LAYER = 0.2  # What the first decoder layer's loss counts, beside 1 for the last.
 
 
 @dataclass(frozen=True)
@@ -208,12 +210,13 @@ class FullStep:
         logits = torch.cat([plain, kept], 2)
         first = found.enc_topk_logits.float()[:, None]
         first = quiet(first, found.enc_topk_bboxes[:, None], batch.targets)
-        loss, _, _ = model.loss_function(
+        _, parts, _ = model.loss_function(
             logits[:, -1], batch.targets, model.device, boxes[:, -1].float(), model.config,
             logits, boxes.float(),
             enc_topk_logits=first[:, 0], enc_topk_bboxes=found.enc_topk_bboxes.float(),
             denoising_meta_values=meta,
         )  # fmt: skip
+        loss = weigh(parts, logits.shape[1])
         side = loss.new_zeros(())
         if self.dense_weight:
             size = batch.images.shape[-1]
@@ -223,6 +226,23 @@ class FullStep:
             centers = anchors[0, :, :2].sigmoid()
             side = dense_loss(dense_logits, dense_boxes, centers, batch.targets)
         return loss, self.dense_weight * side
+
+
+def weigh(parts: dict[str, Tensor], layers: int) -> Tensor:
+    """Sum transformers' loss terms, those of the first decoder layer at `FIRST_LAYER`.
+
+    The weight grows evenly to 1 at the last layer, so that what the layers share (the encoder,
+    and every layer for those after it) serves the full depth first. The proposals' terms, which
+    transformers files as one auxiliary layer more, count in full.
+    """
+    total = torch.zeros((), device=next(iter(parts.values())).device)
+    for name, value in parts.items():
+        # `loss_vfl_aux_0` is of the first layer, `loss_vfl_dn_0` of its denoising queries;
+        # `loss_vfl` is of the last, and so counts as `loss_vfl_aux_5`, the proposals, does.
+        found = re.search(r"_(?:aux|dn)_(\d+)$", name)
+        place = int(found[1]) / (layers - 1) if found else 1.0
+        total = total + value * (FIRST_LAYER + (1 - FIRST_LAYER) * place)
+    return total
 
 
 def quiet(logits: Tensor, boxes: Tensor, targets: list[Target]) -> Tensor:

@@ -77,6 +77,7 @@ def export(model: RTDetrForObjectDetection, folder: Path, size: int) -> None:
         for name, value in model.state_dict().items()
     }  # fmt: skip
     save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+    (part / "model.safetensors").chmod(0o644)
     RTDetrImageProcessorPil(
         size={"height": size, "width": size}, image_mean=[0.5] * 3, image_std=[0.5] * 3,
         do_normalize=True,
