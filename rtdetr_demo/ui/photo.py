@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from pydantic import Field, StrictFloat, StrictInt
 
 from .. import export, sources
-from ..checkpoints import CATALOGUE
+from ..checkpoints import CATALOGUE, describe
 from ..errors import BadInput, DemoError
 from ..palette import class_color, text_color
 from ..predictions import Predictions, Selection, check_threshold
@@ -92,6 +92,7 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
             "missing": service.active != service.wanted,
             "notice": service.notice,
             "searching": service.searching,
+            "threshold": describe(checkpoint).threshold,
             "here": service.store.is_here(checkpoint),
             "measuring": service.store.measuring(checkpoint),
             "latency": latency and latency.to_json(),

@@ -8,6 +8,7 @@ const state = {
   source: null, // what was asked last: {path} | {url} | {example} | {result}
   result: null, // the server's answer: predictions, colours, id
   status: null, // the server's word on the chosen checkpoint
+  threshold: null, // as the visitor set it; until then the checkpoint's own suits
   hidden: new Set(),
   sort: { key: "score", descending: true },
   shown: [],
@@ -220,6 +221,10 @@ function showComparison(depth) {
 function showStatus() {
   const { status } = state;
   const serving = config.checkpoints.find((c) => c.id === status.checkpoint);
+  if (!state.threshold) {
+    thresholdInput.value = status.threshold;
+    render();
+  }
   const auto = checkpointInput.options[0];
   auto.textContent = `Automatic: ${titleOf(status.serving)}`;
   showPublished(serving);
@@ -277,7 +282,9 @@ function showPublished(checkpoint) {
     return `<div><dt>${name}</dt><dd>${value}</dd></div>`;
   }).join("");
   $(".rt-published-note").textContent =
-    figures.ap == null
+    checkpoint?.id === "bundled"
+      ? "Ours, and small: its measured accuracy stands in its model card."
+      : figures.ap == null
       ? "Nothing was published about this checkpoint."
       : "As published: COCO val2017, 640×640; one T4, TensorRT FP16, batch 1.";
 }
@@ -331,7 +338,7 @@ function remember() {
     set("checkpoint", chosenCheckpoint());
     const depth = depthInput.value !== depthInput.max && depthInput.value;
     set("layers", state.result ? depth : pending.layers);
-    set("threshold", thresholdInput.value !== "0.5" && thresholdInput.value);
+    set("threshold", state.threshold);
     history.replaceState(history.state, "", address);
   }, 200);
 }
@@ -339,7 +346,7 @@ function remember() {
 function recall() {
   const asked = new URLSearchParams(location.search);
   const threshold = Number(asked.get("threshold") ?? NaN);
-  if (threshold >= 0 && threshold <= 1) thresholdInput.value = threshold;
+  if (threshold >= 0 && threshold <= 1) thresholdInput.value = state.threshold = threshold;
   const depth = Number(asked.get("layers"));
   if (Number.isInteger(depth) && depth >= 1) pending.layers = depth;
   const checkpoint = asked.get("checkpoint");
@@ -374,6 +381,7 @@ function choose(checkpoint) {
 
 const on = (selector, event, handler) => $(selector).addEventListener(event, handler);
 
+thresholdInput.addEventListener("input", () => (state.threshold = thresholdInput.value));
 for (const input of [depthInput, thresholdInput, compareInput, compareLayer])
   input.addEventListener("input", render);
 on(".rt-split", "input", (event) => stage.setSplit(event.target.value / 100));
