@@ -17,7 +17,7 @@ def main() -> None:
         server_name=settings.host,
         server_port=settings.port,
         prevent_thread_lock=True,
-        **launch_options(),
+        **launch_options(settings),
     )
     # Only now: a page that answers at once beats a model that is loaded a little sooner.
     service.start()

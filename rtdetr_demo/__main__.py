@@ -9,6 +9,7 @@ from .errors import DemoError
 
 COMMANDS = {
     "detect": "detect objects in one picture",
+    "video": "detect and track in a video",
     "train": "train the bundled checkpoint",
     "evaluate": "measure AP per decoder depth on a COCO file",
 }

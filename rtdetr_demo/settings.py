@@ -17,6 +17,9 @@ class Settings:
     model_memory_gb: float = 4.0
     allowed_hosts: tuple[str, ...] = ()
     live_viewers: int = 16
+    video_minutes: float = 15
+    video_mb: int = 512
+    video_megapixels: float = 8.3
     host: str | None = None
     port: int | None = None
 
@@ -56,6 +59,18 @@ class Settings:
             default=environ.get("RTDETR_LIVE_VIEWERS", str(cls.live_viewers)),
             help="people who may watch live at once (RTDETR_LIVE_VIEWERS; default %(default)s)",
         )
+        for name, kind, what in [
+            ("video_minutes", float, "longest video"),
+            ("video_mb", int, "largest video file"),
+            ("video_megapixels", float, "largest video frame"),
+        ]:
+            variable = f"RTDETR_{name.upper()}"
+            parser.add_argument(
+                "--" + name.replace("_", "-"),
+                type=kind,
+                default=environ.get(variable, str(getattr(cls, name))),
+                help=f"{what} that is taken ({variable}; default %(default)s)",
+            )
         parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
         parser.add_argument("--port", type=int, help="port to listen on (GRADIO_SERVER_PORT)")
         return cls(**vars(parser.parse_args(arguments)))

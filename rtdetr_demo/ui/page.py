@@ -5,10 +5,12 @@ from typing import Any
 import gradio as gr
 
 from ..service import Service
+from ..settings import Settings
 from ..sources import MAX_BYTES
 from .assets import STATIC
 from .live import live_tab
 from .photo import photo_tab
+from .video import video_tab
 
 TITLE = "RT-DETR, layer by layer"
 
@@ -59,10 +61,12 @@ def build(service: Service) -> gr.Blocks:
                 photo_tab(service)
             with gr.Tab("Live", id="live"):
                 live_tab(service)
+            with gr.Tab("Video", id="video"):
+                video_tab(service)
     return page
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(settings: Settings) -> dict[str, Any]:
     """How `build`'s page is launched, on every surface."""
     return {
         "theme": gr.themes.Base(
@@ -73,7 +77,7 @@ def launch_options() -> dict[str, Any]:
         ),
         "css_paths": [STATIC / "page.css"],
         "footer_links": ["api"],
-        "max_file_size": MAX_BYTES,
+        "max_file_size": max(MAX_BYTES, settings.video_mb * 2**20),
         "ssr_mode": False,
         "quiet": True,
     }

@@ -13,7 +13,7 @@ from pydantic import Field, StrictFloat, StrictInt
 
 from .. import export, sources
 from ..checkpoints import CATALOGUE, describe
-from ..errors import BadInput, DemoError
+from ..errors import BadInput, DemoError, TooLarge
 from ..palette import class_color, text_color
 from ..predictions import Predictions, Selection, check_threshold
 from ..results import Results
@@ -75,7 +75,7 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
             **predictions.for_browser(),
             "id": result.id,
             "colors": colors(predictions),
-            "picture": _data_url(image, DISPLAY_SIZE),
+            "picture": data_url(image, DISPLAY_SIZE),
         }
 
     @answering(Checkpoint)
@@ -146,13 +146,18 @@ def _content(request: Detect, service: Service, results: Results) -> bytes:
     if request.result is not None:
         return results.get(request.result).original.read_bytes()
     if request.example is not None:
-        return _inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
+        return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
     if request.path is not None:
-        return _inside(Path(get_upload_folder()), Path(request.path)).read_bytes()
+        uploaded = inside(Path(get_upload_folder()), Path(request.path))
+        if uploaded.stat().st_size > sources.MAX_BYTES:
+            raise TooLarge(
+                f"This file is over {sources.MAX_BYTES // 2**20} MB. Send a smaller one."
+            )
+        return uploaded.read_bytes()
     raise BadInput("No picture came along. Upload one, paste one, or give its address.")
 
 
-def _inside(folder: Path, path: Path) -> Path:
+def inside(folder: Path, path: Path) -> Path:
     """The file, if it lies in the folder; links and dots are followed before judging."""
     try:
         resolved = path.resolve()
@@ -170,7 +175,8 @@ def colors(predictions: Predictions) -> dict[str, list[str]]:
     }
 
 
-def _data_url(image: Image.Image, longest: int) -> str:
+def data_url(image: Image.Image, longest: int) -> str:
+    """A JPEG of the picture, at most `longest` pixels long, to stand in a page."""
     shown = image.copy() if max(image.size) <= longest else ImageOps.contain(image, (longest,) * 2)
     buffer = io.BytesIO()
     shown.save(buffer, "JPEG", quality=88)
@@ -187,7 +193,7 @@ def _config(service: Service) -> dict:
             {
                 "name": path.name,
                 "title": path.stem.replace("-", " "),
-                "thumbnail": _data_url(Image.open(path).convert("RGB"), 160),
+                "thumbnail": data_url(Image.open(path).convert("RGB"), 160),
             }
             for path in sorted(EXAMPLES.glob("*.jpg"))
         ],

@@ -1,0 +1,114 @@
+"""The video tab: a clip goes in, a tracked and annotated clip comes out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from PIL import Image
+from pydantic import Field, StrictFloat, StrictInt
+
+from ..checkpoints import CATALOGUE
+from ..clips import Limits
+from ..errors import TooLarge
+from ..jobs import FILES, Jobs
+from ..palette import class_color
+from ..service import Service
+from .answers import Request, answering
+from .assets import read, script
+from .photo import data_url, inside
+
+PREVIEW_SIZE = 640
+"""Longest side of the preview, in pixels."""
+
+
+class Start(Request):
+    path: str
+    checkpoint: Annotated[str, Field(max_length=500)] = ""
+    decoder_layers: StrictInt
+    threshold: StrictFloat | StrictInt
+    classes: list[str] | None = None
+    stride: StrictInt = 1
+    longest: StrictInt | None = None
+    line: StrictFloat | None = None
+
+
+class Which(Request):
+    id: str
+
+
+def video_tab(service: Service) -> None:
+    """Lay the tab out inside the current Blocks."""
+    settings = service.settings
+    limits = Limits(settings.video_minutes * 60, int(settings.video_megapixels * 1e6))
+    gr.HTML(
+        value={
+            "checkpoints": [checkpoint.to_json() for checkpoint in CATALOGUE],
+            "max_bytes": settings.video_mb * 2**20,
+            "minutes": settings.video_minutes,
+        },
+        html_template=read("video.html"),
+        js_on_load=script("ask.js", "predictions.js", "stage.js", "video.js"),
+        server_functions=_functions(service, Jobs(Path(get_upload_folder()), limits)),
+        apply_default_css=False,
+        elem_id="video",
+    )
+
+
+def _functions(service: Service, jobs: Jobs) -> list[Callable[[Any], dict]]:
+    @answering(Start)
+    def start(request: Start) -> dict:
+        # It brings PyAV, OpenCV and supervision along, which a start of the page need not wait for.
+        from ..video import Options
+
+        source = inside(Path(get_upload_folder()), Path(request.path))
+        if source.stat().st_size > service.settings.video_mb * 2**20:
+            raise TooLarge(
+                f"This video is over {service.settings.video_mb} MB. Send a smaller one."
+            )
+        detector = service.detector(request.checkpoint)
+        options = Options(
+            decoder_layers=min(detector.check_depth(request.decoder_layers), detector.depth),
+            threshold=request.threshold,
+            classes=None if request.classes is None else tuple(request.classes),
+            stride=request.stride,
+            longest=request.longest,
+            line=request.line,
+        ).check()
+        return {"id": jobs.start(source, detector, options).id}
+
+    @answering(Which)
+    def state(request: Which) -> dict:
+        job = jobs.get(request.id)
+        if job.error:
+            return {"error": job.error}
+        answer: dict[str, Any] = {"running": job.running}
+        if progress := job.progress:
+            answer |= {
+                "done": progress.done,
+                "total": progress.total,
+                "fps": round(progress.fps, 2),
+                "left": progress.left and round(progress.left),
+            }
+            if job.running and progress.preview is not None:
+                answer["preview"] = data_url(Image.fromarray(progress.preview), PREVIEW_SIZE)
+        if summary := job.summary:
+            labels = sorted({label for second in summary.seen for label in second})
+            answer |= {
+                "frames": summary.frames,
+                "cancelled": summary.cancelled,
+                "seen": [[second.get(label, 0) for label in labels] for second in summary.seen],
+                "labels": labels,
+                "colors": [class_color(label) for label in labels],
+                "crossed": [summary.crossed_down, summary.crossed_up],
+                "files": {name: f"gradio_api/file={job.folder / name}" for name in FILES},
+            }
+        return answer
+
+    @answering(Which)
+    def cancel(request: Which) -> dict:
+        jobs.get(request.id).stop.set()
+        return {}
+
+    return [start, state, cancel]

@@ -1,0 +1,377 @@
+"""A clip in; a tracked, annotated clip out. Also `python -m rtdetr_demo video`."""
+
+import argparse
+import contextlib
+import csv
+import json
+import logging
+import queue
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import av
+import cv2
+import norfair
+import numpy as np
+import supervision as sv
+from PIL import Image
+
+from .clips import Frame, Limits, Reader, Writer
+from .detect import load
+from .detector import Detector
+from .errors import BadInput, Cancelled
+from .palette import class_color, text_color
+from .predictions import Detection, check_threshold
+
+# It reports every box that a prediction has turned inside out, which happens to lost tracks.
+logging.getLogger("norfair").setLevel(logging.ERROR)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to go through a clip.
+
+    `stride`: detect in every n-th frame; those between keep the boxes of the one before.
+    `longest`: longest side of the output, in pixels. `line`: count tracks that cross a level line
+    at this share of the height (0 is the top).
+    """
+
+    decoder_layers: int | None = None
+    threshold: float = 0.5
+    classes: tuple[str, ...] | None = None
+    stride: int = 1
+    longest: int | None = None
+    line: float | None = None
+
+    def check(self) -> "Options":
+        """Raises BadInput for a value out of range."""
+        check_threshold(self.threshold)
+        if not 1 <= self.stride <= 100:
+            raise BadInput("The stride is a whole number from 1 to 100.")
+        if self.longest is not None and not 64 <= self.longest <= 3840:
+            raise BadInput("The output's longest side is from 64 to 3840 pixels.")
+        if self.line is not None and not 0 < self.line < 1:
+            raise BadInput("The line lies between 0 (top) and 1 (bottom) of the height.")
+        return self
+
+
+@dataclass
+class Progress:
+    """How far it is. `left`: seconds to go, where the number of frames is known."""
+
+    done: int = 0
+    total: int | None = None
+    fps: float = 0.0
+    left: float | None = None
+    preview: np.ndarray | None = None
+
+
+@dataclass
+class Summary:
+    """What came of it. `seen`: per second of the clip and label, how many tracks were in sight."""
+
+    frames: int = 0
+    cancelled: bool = False
+    seen: list[dict[str, int]] = field(default_factory=list)
+    crossed_down: int = 0
+    crossed_up: int = 0
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A detection with the number that its track keeps from frame to frame."""
+
+    id: int
+    found: Detection
+
+
+class Tracks:
+    """Gives detections stable numbers (norfair: overlap of predicted and found boxes)."""
+
+    def __init__(self, rate: float):
+        self._tracker = norfair.Tracker(
+            distance_function="iou",
+            distance_threshold=0.7,
+            initialization_delay=0,
+            hit_counter_max=max(2, round(rate)),  # a track survives a second out of sight
+        )
+
+    def update(self, found: Sequence[Detection]) -> list[Tracked]:
+        """The detections of the next frame, with the numbers of their tracks."""
+        given = [
+            norfair.Detection(
+                np.array([[one.xmin, one.ymin], [one.xmax, one.ymax]]), data=one, label=one.label
+            )
+            for one in found
+        ]
+        fresh = {id(one) for one in found}  # a track out of sight keeps its last detection
+        tracks = self._tracker.update(detections=given)
+        return [
+            Tracked(track.id, track.last_detection.data)
+            for track in tracks
+            if track.id is not None and id(track.last_detection.data) in fresh
+        ]
+
+
+class Pen:
+    """Draws boxes, labels and traces on frames of one size, with supervision."""
+
+    def __init__(self, class_names: Sequence[str], size: tuple[int, int], line: float | None):
+        longest = max(size)
+        colors = [class_color(name) for name in class_names]
+        palette = sv.ColorPalette.from_hex(colors)
+        inks = sv.ColorPalette.from_hex([text_color(color) for color in colors])
+        thickness = max(2, round(longest / 500))
+        self._box = sv.BoxAnnotator(color=palette, thickness=thickness)
+        self._trace = sv.TraceAnnotator(color=palette, thickness=thickness, trace_length=40)
+        self._label = sv.LabelAnnotator(
+            color=palette,
+            text_color=inks,
+            text_scale=longest / 1600,
+            text_padding=max(3, round(longest / 300)),
+            smart_position=True,
+        )
+        self.zone = None
+        if line is not None:
+            y = line * size[1]
+            self.zone = sv.LineZone(sv.Point(0, y), sv.Point(size[0], y))
+            self._mark = sv.LineZoneAnnotator(thickness=thickness, text_scale=longest / 1600)
+
+    def draw(self, pixels: np.ndarray, tracked: Sequence[Tracked], fresh: bool) -> np.ndarray:
+        """Draw on a copy. Traces and the line move on with `fresh` detections only."""
+        scene = pixels[..., ::-1].copy()
+        if tracked:
+            shown = sv.Detections(
+                xyxy=np.array([one.found[3:] for one in tracked], dtype=np.float32),
+                class_id=np.array([one.found.class_id for one in tracked]),
+                tracker_id=np.array([one.id for one in tracked]),
+            )
+            if fresh and self.zone is not None:
+                self.zone.trigger(shown)
+            labels = [f"#{one.id} {one.found.label} {one.found.score:.2f}" for one in tracked]
+            scene = self._trace.annotate(scene, shown)
+            scene = self._box.annotate(scene, shown)
+            scene = self._label.annotate(scene, shown, labels=labels)
+        if self.zone is not None:
+            scene = self._mark.annotate(scene, self.zone)
+        return scene[..., ::-1]
+
+
+class Ahead(Generic[T]):
+    """Runs an iterable in a thread of its own, a few items ahead of whoever iterates over this."""
+
+    _END = object()
+
+    def __init__(self, items: Iterable[T], ahead: int = 8):
+        self._queue: queue.Queue[Any] = queue.Queue(ahead)
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+        self._thread.start()
+
+    def _run(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as error:
+            self._error = error
+        self._put(self._END)
+
+    def _put(self, item: object) -> bool:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return True
+        return False
+
+    def __iter__(self) -> Iterator[T]:
+        while (item := self._queue.get()) is not self._END:
+            yield item
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop, whatever is left."""
+        self._stop.set()
+        self._thread.join()
+
+
+def process(
+    source: Path,
+    folder: Path,
+    detector: Detector,
+    options: Options,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    stop: threading.Event | None = None,
+    limits: Limits | None = None,
+) -> Summary:
+    """Detect, track and draw in a clip; decoding, detecting and encoding overlap.
+
+    Writes `annotated.mp4`, `detections.jsonl` and `detections.csv` into `folder`. When `stop` is
+    set it ends with the frame at hand, and what is written is whole. Raises BadInput, and Cancelled
+    where it was stopped before the first frame.
+    """
+    options.check()
+    stop = stop or threading.Event()
+    summary = Summary()
+    with Reader(source, limits) as reader, _Tables(folder) as tables:
+        ahead = Ahead(reader)
+        writer = Writer(folder / "annotated.mp4", reader)
+        drawn = Ahead(_drawn(ahead, reader, detector, options, tables, summary, stop, on_progress))
+        try:
+            for item in drawn:
+                if isinstance(item, Frame):
+                    writer.picture(item)
+                    summary.frames += 1
+                else:
+                    writer.packet(item)
+        finally:
+            stop.set() if sys.exc_info()[0] else None
+            drawn.close()
+            ahead.close()
+            writer.close()
+    if summary.cancelled and not summary.frames:
+        raise Cancelled("Cancelled before the first frame was done.")
+    return summary
+
+
+def _drawn(
+    items: Iterable[Frame | av.Packet],
+    reader: Reader,
+    detector: Detector,
+    options: Options,
+    tables: "_Tables",
+    summary: Summary,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None],
+) -> Iterator[Frame | av.Packet]:
+    """The clip's frames with detections drawn on them; sound passes through."""
+    rate = float(reader.rate)
+    tracks, pen, tracked = Tracks(rate / options.stride), None, list[Tracked]()
+    seen: dict[int, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    progress, began, told = Progress(total=reader.frames), time.monotonic(), 0.0
+    for item in items:
+        if stop.is_set():
+            summary.cancelled = True
+            break
+        if not isinstance(item, Frame):
+            yield item
+            continue
+        pixels = _resized(item.pixels, options.longest)
+        if pen is None:
+            pen = Pen(detector.class_names, (pixels.shape[1], pixels.shape[0]), options.line)
+        fresh = item.index % options.stride == 0
+        if fresh:
+            predictions = detector.detect(Image.fromarray(pixels), options.decoder_layers)
+            tracked = tracks.update(
+                predictions.select(predictions.layers, options.threshold, options.classes)
+            )
+            tables.add(item, tracked)
+            for one in tracked:
+                seen[int(item.time)][one.found.label].add(one.id)
+        picture = pen.draw(pixels, tracked, fresh)
+        progress.done += 1
+        now = time.monotonic()
+        if now - told > 0.5:
+            told = now
+            progress.fps = progress.done / (now - began)
+            if progress.total:
+                progress.left = max(progress.total - progress.done, 0) / progress.fps
+            progress.preview = picture
+            on_progress(progress)
+        yield Frame(item.index, item.pts, item.time, picture)
+    summary.seen = [
+        {label: len(ids) for label, ids in seen[second].items()}
+        for second in range(max(seen, default=-1) + 1)
+    ]
+    if pen is not None and pen.zone is not None:
+        summary.crossed_down, summary.crossed_up = pen.zone.out_count, pen.zone.in_count
+    on_progress(progress)
+
+
+def _resized(pixels: np.ndarray, longest: int | None) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    if longest is None or max(height, width) <= longest:
+        return pixels
+    scale = longest / max(height, width)
+    size = (max(2, round(width * scale)), max(2, round(height * scale)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+class _Tables:
+    """The detections of every frame, as JSON lines and as CSV."""
+
+    def __init__(self, folder: Path):
+        self._lines = (folder / "detections.jsonl").open("w")
+        self._table = (folder / "detections.csv").open("w", newline="")
+        self._csv = csv.writer(self._table)
+        self._csv.writerow(
+            ["frame", "time", "id", "label", "score", "xmin", "ymin", "xmax", "ymax"]
+        )
+
+    def add(self, frame: Frame, tracked: Sequence[Tracked]) -> None:
+        moment = round(frame.time, 4)
+        found = [{"id": one.id, **one.found.to_json()} for one in tracked]
+        self._lines.write(
+            json.dumps({"frame": frame.index, "time": moment, "detections": found}) + "\n"
+        )
+        for one in tracked:
+            box = [round(v, 1) for v in one.found[3:]]
+            row = [frame.index, moment, one.id, one.found.label, round(one.found.score, 4), *box]
+            self._csv.writerow(row)
+
+    def __enter__(self) -> "_Tables":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._table.close()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="IN", type=Path, help="MP4, MOV, WebM, AVI or MKV")
+    parser.add_argument("folder", metavar="OUT", type=Path, help="folder for what comes of it")
+    parser.add_argument("--checkpoint", default="bundled", help="hub id, local folder or 'bundled'")
+    parser.add_argument("--layers", type=int, help="decoder layers to run (default: all)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="score to exceed (0.5)")
+    parser.add_argument("--classes", nargs="+", help="labels to keep (default: all)")
+    parser.add_argument("--stride", type=int, default=1, help="detect in every n-th frame")
+    parser.add_argument("--longest", type=int, help="longest side of the output, in pixels")
+    parser.add_argument("--line", type=float, help="count crossings at this share of the height")
+
+
+def run(options: argparse.Namespace) -> int:
+    settings = Options(
+        decoder_layers=options.layers,
+        threshold=options.threshold,
+        classes=tuple(options.classes) if options.classes else None,
+        stride=options.stride,
+        longest=options.longest,
+        line=options.line,
+    ).check()
+    detector = load(options.checkpoint)
+    detector.check_depth(settings.decoder_layers)
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{options.folder} could not be made: {error.strerror}.") from None
+
+    def tell(progress: Progress) -> None:
+        left = "" if progress.left is None else f", {progress.left:.0f} s left"
+        total = progress.total or "?"
+        print(f"\r{progress.done} of {total}, {progress.fps:.1f} FPS{left}  ", end="", flush=True)
+
+    summary = process(options.source, options.folder, detector, settings, tell)
+    print(f"\n{summary.frames} frames written to {options.folder / 'annotated.mp4'}")
+    if settings.line is not None:
+        print(f"crossed downwards: {summary.crossed_down}, upwards: {summary.crossed_up}")
+    return 0

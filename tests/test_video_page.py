@@ -1,0 +1,116 @@
+"""The video tab in a real browser, and the work behind it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from conftest import App
+from rtdetr_demo.clips import Limits
+from rtdetr_demo.detector import Detector
+from rtdetr_demo.errors import Busy, Expired
+from rtdetr_demo.jobs import FILES, Jobs
+from rtdetr_demo.video import Options
+from test_serving import Caller, check_refusal
+from test_video import look, make_clip
+from visitor import Visitor
+
+
+@pytest.mark.parametrize("size", ["desk", "phone"])
+def test_a_clip_goes_in_and_an_annotated_one_comes_out(browser: Browser, app: App, tmp_path, size):
+    visitor = Visitor(browser, app.url, size)
+    page = visitor.page
+    page.get_by_role("tab", name="Video").click()
+    page.locator("#video-stride").select_option("2")
+    page.set_input_files(".rt-video input[type=file]", make_clip(tmp_path / "clip.mp4"))
+    expect(page.locator(".rt-outcome-text")).to_have_text("Done: 20 frames.", timeout=60_000)
+    expect(page.locator(".rt-video video")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    for name, link in zip(FILES, page.locator(".rt-video .rt-downloads a").all(), strict=True):
+        with page.expect_download() as caught:
+            link.click()
+        assert caught.value.suggested_filename == name
+        assert Path(caught.value.path()).stat().st_size > 0
+    assert page.locator(".rt-seen path").count() >= 1
+    visitor.close()
+
+
+def test_cancel_leaves_what_is_done_and_progress_is_told(browser: Browser, app: App, tmp_path):
+    visitor = Visitor(browser, app.url)
+    page = visitor.page
+    page.get_by_role("tab", name="Video").click()
+    clip = make_clip(tmp_path / "long.mp4", frames=2000, size=(64, 48), sound=None)
+    page.set_input_files(".rt-video input[type=file]", clip)
+    told = page.locator(".rt-video-told")
+    expect(told).to_have_text(
+        re.compile(r"\d+ of 2000 frames, [\d.]+ FPS, .* left"), timeout=30_000
+    )
+    expect(page.locator(".rt-preview")).to_be_visible()
+    page.locator(".rt-video .rt-cancel").click()
+    expect(page.locator(".rt-outcome-text")).to_have_text(re.compile(r"Cancelled: \d+ frames"))
+    visitor.close()
+
+
+def test_a_file_that_is_no_video_is_a_sentence(browser: Browser, app: App, tmp_path):
+    letter = tmp_path / "letter.mp4"
+    letter.write_text("No pictures here.")
+    visitor = Visitor(browser, app.url)
+    visitor.page.get_by_role("tab", name="Video").click()
+    visitor.page.set_input_files(".rt-video input[type=file]", letter)
+    problem = visitor.page.locator(".rt-video .rt-problem")
+    expect(problem).to_contain_text("no video that can be opened", timeout=30_000)
+    visitor.close()
+
+
+@pytest.fixture(scope="module")
+def call(app: App) -> Caller:
+    return Caller(app, "video")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "/etc/passwd"}, {"path": "\0"}, {"path": 5}, {"decoder_layers": 0},
+        {"decoder_layers": None}, {"threshold": 3}, {"threshold": "a"}, {"stride": 0},
+        {"stride": 1.5}, {"longest": 5}, {"line": 7.0}, {"classes": "dog"}, {"extra": 1},
+        {"checkpoint": "owner/unlisted"},
+    ],
+)  # fmt: skip
+def test_every_hostile_start_is_a_sentence(call: Caller, tmp_path, change):
+    path = call.upload(make_clip(tmp_path / "a.mp4", frames=2).read_bytes(), "a.mp4")
+    good = {"path": path, "checkpoint": "", "decoder_layers": 6, "threshold": 0.5}
+    check_refusal(call("start", {**good, **change}))
+
+
+@pytest.mark.parametrize("function", ["state", "cancel"])
+@pytest.mark.parametrize("data", [None, {}, {"id": 5}, {"id": "nope"}, {"id": "../.."}])
+def test_every_hostile_question_about_a_video_is_a_sentence(call: Caller, function, data):
+    check_refusal(call(function, data))
+
+
+def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
+    detector = Detector.load("tiny", tiny)
+    clip = make_clip(tmp_path / "clip.mp4", frames=300, size=(64, 48), sound=None)
+    jobs = Jobs(tmp_path, Limits(), running=1, kept=2)
+    first = jobs.start(clip, detector, Options())
+    with pytest.raises(Busy, match="Try again"):
+        jobs.start(clip, detector, Options())
+    first.stop.set()
+    assert first.thread
+    first.thread.join(10)
+    assert look(first.folder / "annotated.mp4")["times"]
+    letter = tmp_path / "letter.mp4"
+    letter.write_text("no video")
+    failed = jobs.start(letter, detector, Options())
+    assert failed.thread
+    failed.thread.join(10)
+    assert "no video" in failed.error
+    assert not failed.folder.exists()
+    third = jobs.start(clip, detector, Options())
+    with pytest.raises(Expired):
+        jobs.get(first.id)
+    assert not first.folder.exists()
+    jobs.close()
+    assert not third.running
+    assert list(tmp_path.glob("videos-*")) == []
