@@ -1,6 +1,7 @@
 """The video tab in a real browser, and the work behind it."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,8 @@ def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
     first = jobs.start(clip, detector, Options())
     with pytest.raises(Busy, match="Try again"):
         jobs.start(clip, detector, Options())
+    while first.progress is None:
+        time.sleep(0.01)
     first.stop.set()
     assert first.thread
     first.thread.join(10)
