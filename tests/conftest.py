@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from transformers import (
+    PreTrainedModel,
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrImageProcessorPil,
@@ -50,7 +51,31 @@ def random_model(**overrides: object) -> RTDetrForObjectDetection:
     return model
 
 
-def save(model: RTDetrForObjectDetection, folder: Path, size: int) -> Path:
+def small(**overrides: object) -> dict:
+    """Settings of an RT-DETR that is small enough for a test, six layers and 300 queries deep."""
+    return {
+        "num_labels": len(NAMES),
+        "backbone_config": RTDetrResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 24, 32],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        "encoder_in_channels": [16, 24, 32],
+        "encoder_hidden_dim": 32,
+        "encoder_ffn_dim": 32,
+        "encoder_attention_heads": 4,
+        "decoder_in_channels": [32, 32, 32],
+        "decoder_ffn_dim": 32,
+        "decoder_attention_heads": 4,
+        "d_model": 32,
+        "num_denoising": 0,
+        **overrides,
+    }
+
+
+def save(model: PreTrainedModel, folder: Path, size: int) -> Path:
     model.save_pretrained(folder)
     RTDetrImageProcessorPil(
         do_normalize=False, size={"height": size, "width": size}
@@ -61,25 +86,7 @@ def save(model: RTDetrForObjectDetection, folder: Path, size: int) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small RT-DETR: six decoder layers, 300 queries, random weights."""
-    model = random_model(
-        num_labels=len(NAMES),
-        backbone_config=RTDetrResNetConfig(
-            embedding_size=8,
-            hidden_sizes=[8, 16, 24, 32],
-            depths=[1, 1, 1, 1],
-            layer_type="basic",
-            out_features=["stage2", "stage3", "stage4"],
-        ),
-        encoder_in_channels=[16, 24, 32],
-        encoder_hidden_dim=32,
-        encoder_ffn_dim=32,
-        decoder_in_channels=[32, 32, 32],
-        d_model=32,
-        decoder_ffn_dim=32,
-        decoder_attention_heads=4,
-        encoder_attention_heads=4,
-        num_denoising=0,
-    )
+    model = random_model(**small())
     return save(model, tmp_path_factory.mktemp("tiny"), 160)
 
 

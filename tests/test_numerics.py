@@ -11,13 +11,12 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForObjectDetection,
     RTDetrImageProcessorPil,
-    RTDetrResNetConfig,
     RTDetrV2Config,
     RTDetrV2ForObjectDetection,
     pipeline,
 )
 
-from conftest import EXAMPLES, REPO, save
+from conftest import EXAMPLES, REPO, save, small
 from rtdetr_demo.checkpoints import BUNDLED_FOLDER
 from rtdetr_demo.detector import Detector, truncate
 from rtdetr_demo.errors import BadInput, CheckpointError
@@ -165,35 +164,11 @@ def test_missing_weights_are_refused_not_filled_with_random_ones(tiny: Path, tmp
 
 
 def test_rtdetr_v2_is_cut_and_read_just_so(tmp_path, noise):
-    folder = save(random_v2(), tmp_path, 160)
+    torch.manual_seed(0)
+    model = RTDetrV2ForObjectDetection(RTDetrV2Config(**small(decoder_layers=3)))
+    folder = save(model, tmp_path, 160)
     detector = Detector.load("v2", folder, CPU)
     full, cut = detector.detect(noise), detector.detect(noise, 2)
     assert (full.layers, cut.layers) == (3, 2)
     np.testing.assert_allclose(cut.scores[-1], full.scores[1], atol=1e-5)
     np.testing.assert_allclose(cut.boxes[-1], full.boxes[1], atol=0.05)
-
-
-def random_v2() -> RTDetrV2ForObjectDetection:
-    torch.manual_seed(0)
-    backbone = RTDetrResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 16, 24, 32],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = RTDetrV2Config(
-        backbone_config=backbone,
-        num_labels=5,
-        decoder_layers=3,
-        d_model=32,
-        decoder_ffn_dim=32,
-        encoder_ffn_dim=32,
-        encoder_in_channels=[16, 24, 32],
-        encoder_hidden_dim=32,
-        decoder_in_channels=[32, 32, 32],
-        decoder_attention_heads=4,
-        encoder_attention_heads=4,
-        num_denoising=0,
-    )
-    return RTDetrV2ForObjectDetection(config)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from conftest import EXAMPLES, App, random_model, save
+from conftest import EXAMPLES, App, random_model, save, small
 from standin import HubStandIn, PictureHost
 from visitor import SIZES, Visitor
 
@@ -398,7 +398,7 @@ def test_another_checkpoint_is_downloaded_with_progress_and_then_serves(
     browser: Browser, tiny: Path, tmp_path: Path
 ):
     """The whole way: no hub at first, the bundled checkpoint serves, the hub comes back."""
-    other = save(random_model_with_three_layers(), tmp_path / "model", 160)
+    other = save(random_model(**small(decoder_layers=3)), tmp_path / "model", 160)
     with HubStandIn({"PekingU/rtdetr_r18vd": other, "owner/tiny": tiny}) as hub:
         hub.behave = "404"
         app = App(
@@ -438,17 +438,3 @@ def test_another_checkpoint_is_downloaded_with_progress_and_then_serves(
         visitor.close()
         app.stop()
         assert "Traceback" not in app.printed
-
-
-def random_model_with_three_layers():
-    from transformers import RTDetrResNetConfig
-
-    return random_model(
-        num_labels=5, decoder_layers=3, d_model=32, decoder_ffn_dim=32, encoder_ffn_dim=32,
-        backbone_config=RTDetrResNetConfig(
-            embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1],
-            layer_type="basic", out_features=["stage2", "stage3", "stage4"],
-        ),
-        encoder_in_channels=[16, 24, 32], encoder_hidden_dim=32, decoder_in_channels=[32, 32, 32],
-        decoder_attention_heads=4, encoder_attention_heads=4, num_denoising=0,
-    )  # fmt: skip

@@ -34,7 +34,7 @@ def live_tab(service: Service) -> None:
     gr.HTML(
         value={"checkpoints": [checkpoint.to_json() for checkpoint in CATALOGUE]},
         html_template=read("live.html"),
-        js_on_load=script("ask.js", "predictions.js", "stage.js", "live.js"),
+        js_on_load=script("ask.js", "predictions.js", "stage.js", "camera.js", "live.js"),
         server_functions=[_frame(service, Viewers(service.settings.live_viewers))],
         apply_default_css=False,
         elem_id="live",

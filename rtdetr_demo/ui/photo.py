@@ -51,7 +51,7 @@ def photo_tab(service: Service) -> None:
     gr.HTML(
         value=_config(service),
         html_template=read("photo.html"),
-        js_on_load=script("ask.js", "predictions.js", "stage.js", "photo.js"),
+        js_on_load=script("ask.js", "predictions.js", "stage.js", "camera.js", "photo.js"),
         server_functions=_server_functions(service, results),
         apply_default_css=False,
         elem_id="photo",

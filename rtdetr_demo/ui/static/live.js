@@ -26,31 +26,20 @@ const state = {
   skipped: [], // times of frames that no one looked at
 };
 
-const CAMERA_PROBLEMS = {
-  NotAllowedError: "The camera was refused. Allow it in the browser's address bar, then start again.",
-  NotFoundError: "No camera was found. Plug one in, then start again.",
-  OverconstrainedError: "This device has no such camera. Choose the other one.",
-  NotReadableError: "The camera is busy in another program. Close that one, then start again.",
-};
-
 // --- Camera --------------------------------------------------------------------------------------
 
 async function start() {
-  problem("");
-  if (!navigator.mediaDevices)
-    return problem("The camera works only on pages opened over https or on this computer itself.");
-  stopCamera();
   const chosen = cameraInput.value;
   const which = ["user", "environment"].includes(chosen)
     ? { facingMode: chosen }
     : { deviceId: { exact: chosen } };
-  try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({
-      video: { ...which, width: { ideal: 640 }, height: { ideal: 480 } },
-    });
-  } catch (error) {
-    return problem(CAMERA_PROBLEMS[error.name] || "The camera did not start. Try again.");
-  }
+  const trouble = await openCamera(video, {
+    ...which,
+    width: { ideal: 640 },
+    height: { ideal: 480 },
+  });
+  problem(trouble);
+  if (trouble) return setRunning(false);
   const [track] = video.srcObject.getVideoTracks();
   track.addEventListener("ended", () => {
     stop();
@@ -64,13 +53,8 @@ async function start() {
   loop(video.srcObject);
 }
 
-function stopCamera() {
-  video.srcObject?.getTracks().forEach((track) => track.stop());
-  video.srcObject = null;
-}
-
 function stop() {
-  stopCamera();
+  closeCamera(video);
   setRunning(false);
   stage.draw([], {});
   stage.element.classList.remove("filled");
@@ -261,15 +245,8 @@ on(".rt-mirror", "click", (event) => {
   video.classList.toggle("mirrored", state.mirrored);
   draw();
 });
-on(".rt-snapshot", "click", () => {
-  const shot = document.createElement("canvas");
-  shot.width = video.videoWidth;
-  shot.height = video.videoHeight;
-  shot.getContext("2d").drawImage(video, 0, 0);
-  shot.toBlob((blob) => {
-    const file = new File([blob], "webcam.jpg", { type: "image/jpeg" });
-    document.dispatchEvent(new CustomEvent("rt-photo", { detail: file }));
-  }, "image/jpeg", 0.92);
+on(".rt-snapshot", "click", async () => {
+  document.dispatchEvent(new CustomEvent("rt-photo", { detail: await takePicture(video) }));
 });
 cameraInput.addEventListener("change", start);
 for (const input of [depthInput, thresholdInput]) input.addEventListener("input", draw);

@@ -527,40 +527,19 @@ on(".rt-examples", "click", (event) => {
 
 const camera = $(".rt-camera");
 const video = $(".rt-camera video");
-const CAMERA_PROBLEMS = {
-  NotAllowedError: "The camera was refused. Allow it in the browser's address bar, then try again.",
-  NotFoundError: "No camera was found. Plug one in, or upload a photo instead.",
-  NotReadableError: "The camera is busy in another program. Close that one, then try again.",
-};
 on(".rt-webcam", "click", async () => {
   camera.showModal();
-  const trouble = $(".rt-camera-problem");
-  trouble.hidden = true;
-  $(".rt-snap").disabled = true;
-  try {
-    if (!navigator.mediaDevices) throw { name: "insecure" };
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
-    $(".rt-snap").disabled = false;
-  } catch (error) {
-    trouble.textContent =
-      CAMERA_PROBLEMS[error.name] ||
-      "The camera works only on pages opened over https or on this computer itself.";
-    trouble.hidden = false;
-  }
+  const trouble = await openCamera(video);
+  $(".rt-camera-problem").textContent = trouble;
+  $(".rt-camera-problem").hidden = !trouble;
+  $(".rt-snap").disabled = Boolean(trouble);
 });
-on(".rt-snap", "click", () => {
-  const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth;
-  canvas.height = video.videoHeight;
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  canvas.toBlob((blob) => detectFile(new File([blob], "webcam.jpg")), "image/jpeg", 0.92);
+on(".rt-snap", "click", async () => {
+  detectFile(await takePicture(video));
   camera.close();
 });
 on(".rt-close", "click", () => camera.close());
-camera.addEventListener("close", () => {
-  video.srcObject?.getTracks().forEach((track) => track.stop());
-  video.srcObject = null;
-});
+camera.addEventListener("close", () => closeCamera(video));
 
 // --- Start -------------------------------------------------------------------------------------
 

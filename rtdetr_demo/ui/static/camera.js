@@ -1,0 +1,41 @@
+// Opening a camera, for every tab that looks through one.
+
+const CAMERA_PROBLEMS = {
+  NotAllowedError: "The camera was refused. Allow it in the browser's address bar, then try again.",
+  NotFoundError: "No camera was found. Plug one in, then try again.",
+  OverconstrainedError: "This device has no such camera. Choose the other one.",
+  NotReadableError: "The camera is busy in another program. Close that one, then try again.",
+};
+
+/** Show a camera in a <video>; gives "" or a sentence that says what is wrong. */
+async function openCamera(video, which = true) {
+  if (!navigator.mediaDevices)
+    return "The camera works only on pages opened over https or on this computer itself.";
+  closeCamera(video);
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: which });
+    return "";
+  } catch (error) {
+    return CAMERA_PROBLEMS[error.name] || "The camera did not start. Try again.";
+  }
+}
+
+function closeCamera(video) {
+  video.srcObject?.getTracks().forEach((track) => track.stop());
+  video.srcObject = null;
+}
+
+/** What the camera shows now, at its full size, as a JPEG file. */
+function takePicture(video) {
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  return new Promise((done) =>
+    canvas.toBlob(
+      (blob) => done(new File([blob], "webcam.jpg", { type: "image/jpeg" })),
+      "image/jpeg",
+      0.92,
+    ),
+  );
+}
