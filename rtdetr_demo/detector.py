@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from . import backbone as _backbone  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .errors import BadInput, CheckpointError
+from .fuse import fuse
 from .predictions import Predictions, Timing
 from .turns import Turns
 
@@ -69,7 +70,7 @@ class Detector:
         self.checkpoint = checkpoint
         self.processor = processor
         self.device = device or best_device()
-        self.model = model.eval().to(self.device)
+        self.model = fuse(model.eval()).to(self.device)
         if self.device.type == "cuda" and _half_agrees(self.model, self._size()):
             self.model = self.model.half()
         self.depth: int = model.config.decoder_layers
