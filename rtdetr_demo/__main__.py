@@ -4,12 +4,14 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from .errors import DemoError
 
 COMMANDS = {
     "detect": "detect objects in one picture",
     "video": "detect and track in a video",
+    "benchmark": "time every decoder depth, beside transformers",
     "train": "train the bundled checkpoint",
     "evaluate": "measure AP per decoder depth on a COCO file",
 }
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         if words[:1] == [name]:
             # Only the command at hand is imported: some need packages that others do not.
-            module = importlib.import_module(f".{name}", __package__)
+            module = _module(name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     options = parser.parse_args(words)
@@ -35,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f".{name}", __package__)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{name} needs the package {error.name}: pip install -r requirements-train.txt")
 
 
 if __name__ == "__main__":
