@@ -13,12 +13,13 @@ def main() -> None:
     settings = Settings.from_command_line()
     service = Service(settings)
     page = build(service)
-    page.launch(
+    _, address, _ = page.launch(
         server_name=settings.host,
         server_port=settings.port,
         prevent_thread_lock=True,
         **launch_options(settings),
     )
+    print(f"RT-DETR demo: open {address}", flush=True)
     # Only now: a page that answers at once beats a model that is loaded a little sooner.
     service.start()
     page.block_thread()

@@ -62,6 +62,7 @@ class Service:
 
     def _serve_bundled(self, reason: DemoError) -> None:
         self.notice = f"{reason} The bundled checkpoint serves instead of {self.wanted}."
+        log.info(self.notice)
         self.active = BUNDLED
         self.store.get(BUNDLED)
 
