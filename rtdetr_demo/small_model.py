@@ -1,14 +1,16 @@
 """The architecture of the bundled checkpoint: how to start one, and how to write it to a folder."""
 
 import copy
+import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessorPil
 
 from .backbone import EfficientNetLiteConfig, load_batch_normed
+from .errors import BadInput
 
 
 def build_model(
@@ -86,6 +88,18 @@ def export(model: RTDetrForObjectDetection, folder: Path, size: int) -> None:
     for file in part.iterdir():
         file.replace(folder / file.name)
     part.rmdir()
+
+
+def load_weights(model: RTDetrForObjectDetection, folder: Path) -> None:
+    """Fill the model from a folder that `export` wrote. Raises BadInput unless they agree."""
+    try:
+        names = json.loads((folder / "config.json").read_text())["id2label"]
+        state = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder} is no folder of an earlier run: {error}.") from None
+    if {int(label): name for label, name in names.items()} != model.config.id2label:
+        raise BadInput(f"{folder} was trained for other classes than this set has.")
+    model.load_state_dict(state)
 
 
 def imagenet_backbone() -> dict[str, Tensor]:

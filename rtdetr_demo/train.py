@@ -36,7 +36,7 @@ from transformers import RTDetrForObjectDetection
 
 from .errors import BadInput
 from .losses import Batch, DenseHead, FullStep, dense_step, start_decoder
-from .small_model import build_model, export, imagenet_backbone
+from .small_model import build_model, export, imagenet_backbone, load_weights
 
 GREY = 124
 Drawn = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]
@@ -288,7 +288,10 @@ class Run:
         torch.manual_seed(args.seed + rank)
         self.checkpoint = args.out / "checkpoint.pt"
         resumed = args.resume and self.checkpoint.exists()
-        self.model = build_model(self.names, None if resumed else imagenet_backbone())
+        fresh = not resumed and args.start is None
+        self.model = build_model(self.names, imagenet_backbone() if fresh else None)
+        if args.start:
+            load_weights(self.model, args.start)
         self.dense = DenseHead(self.model.model)
         self.both = nn.ModuleList([self.model, self.dense])
         self.both.to(self.device)
@@ -296,7 +299,7 @@ class Run:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         self.optimizer = torch.optim.AdamW(groups, args.rates[0], weight_decay=0.01, fused=True)
         self.average = Average(self.both, args.average)
-        self.step, self.part_start, self.part = 0, 0, "dense"
+        self.step, self.part_start, self.part = 0, 0, "full" if args.start else "dense"
         self.seconds = self.progress = self.best = 0.0
         if resumed:
             self.load()
@@ -511,6 +514,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("run"), help="folder of the run (run)")
     parser.add_argument("--val", type=Path, help="folder with instances.json and images/")
+    parser.add_argument(
+        "--start", type=Path, help="train on from this folder of an earlier run, all layers at once"
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--epochs", type=float, default=40, help="passes over the images (40)")

@@ -16,6 +16,7 @@ from transformers import RTDetrForObjectDetection
 from rtdetr_demo import train
 from rtdetr_demo.errors import BadInput
 from rtdetr_demo.losses import FIRST_LAYER, assign, dense_loss, quiet, weigh
+from rtdetr_demo.small_model import build_model, export
 
 pytest.importorskip("scipy", reason="transformers' loss needs requirements-train.txt")
 pytest.importorskip("matplotlib", reason="the run's curves need requirements-train.txt")
@@ -127,6 +128,21 @@ def test_a_run_ends_in_a_folder_that_loads_and_was_validated(toy: Path, tmp_path
     assert model.dtype == torch.float32
     assert [int(row["layers"]) for row in rows(tmp_path, "val.csv")] == [1, 2, 3, 4, 5, 6]
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_training_can_go_on_from_the_folder_of_an_earlier_run(toy: Path, tmp_path: Path):
+    run = train.Run(options("--data", toy))
+    export(run.model, tmp_path / "earlier", 96)
+    later = train.Run(options("--data", toy, "--start", tmp_path / "earlier"))
+    assert later.part == "full"
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(later.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_folder_for_other_classes_is_refused_in_words(toy: Path, tmp_path: Path):
+    export(build_model(["car", "cat"], None), tmp_path / "earlier", 96)
+    with pytest.raises(BadInput, match="other classes"):
+        train.Run(options("--data", toy, "--start", tmp_path / "earlier"))
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
