@@ -218,6 +218,7 @@ def plot(report: Report, path: Path) -> None:
             )
     axes.set_xlabel(f"median latency, ms ({report.device}, {report.precision})")
     axes.set_ylabel("percent")
+    axes.margins(y=0.15)  # Room for the numbers.
     axes.set_ylim(bottom=0)
     axes.set_title(f"{report.checkpoint}: what each decoder layer buys")
     axes.legend()
