@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -141,8 +142,6 @@ def score(
     instances: dict[str, Any], results: list[dict[str, Any]], categories: Sequence[int]
 ) -> dict[str, float | None]:
     """The six averages of `METRICS` over these category ids; `None` where there is no object."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
     if not results:
         return dict.fromkeys(METRICS, 0.0)
     truth = COCO(instances, use_deepcopy=True)
