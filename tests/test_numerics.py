@@ -63,10 +63,12 @@ def test_detections_equal_the_transformers_pipeline(detector, picture, threshold
     predictions = detector.detect(image)
     ours = predictions.to_json(predictions.layers, threshold)["detections"]
     assert len(ours) == len(expected) > 0
-    for mine, theirs in zip(ours, expected, strict=True):
-        assert mine["label"] == theirs["label"]
-        assert mine["score"] == pytest.approx(theirs["score"], abs=1e-3)
-        assert mine["box"] == pytest.approx(theirs["box"], abs=1)  # both are cut to whole pixels
+    scores = [one["score"] for one in ours]
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx([one["score"] for one in expected], abs=1e-3)
+    for theirs in expected:
+        # Whole pixels, cut: two sides of a number may differ by one.
+        ours.remove(next(mine for mine in ours if is_twin(mine, theirs, pixels=1)))
 
     # Before the cut to whole pixels: half a pixel.
     inputs = reference.image_processor(image, return_tensors="pt")
@@ -75,9 +77,20 @@ def test_detections_equal_the_transformers_pipeline(detector, picture, threshold
     [precise] = reference.image_processor.post_process_object_detection(
         output, threshold, [(image.height, image.width)]
     )
-    boxes = [one[3:] for one in predictions.select(predictions.layers, threshold)]
-    if expected:
-        np.testing.assert_allclose(boxes, precise["boxes"].numpy(), atol=0.5)
+    found = predictions.select(predictions.layers, threshold)
+    mine = np.array([[one.class_id, *one[3:], one.score] for one in found])
+    for label, box, score in zip(*(precise[k] for k in ("labels", "boxes", "scores")), strict=True):
+        same = (mine[:, 0] == label.item()) & (abs(mine[:, 5] - score.item()) < 1e-3)
+        assert (abs(mine[same, 1:5] - box.numpy()).max(1) < 0.5).any()
+
+
+def is_twin(mine: dict, theirs: dict, pixels: int) -> bool:
+    """The same detection. By place in the list it cannot be told: nearly equal scores may swap."""
+    return (
+        mine["label"] == theirs["label"]
+        and abs(mine["score"] - theirs["score"]) < 1e-3
+        and all(abs(mine["box"][side] - theirs["box"][side]) <= pixels for side in mine["box"])
+    )
 
 
 def test_the_comparison_with_the_pipeline_is_not_empty(random_r50, photo):
