@@ -14,6 +14,7 @@ async function openCamera(video, which = true) {
   closeCamera(video);
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: which });
+    await video.play(); // until then it has no size, and nothing to take a picture of
     return "";
   } catch (error) {
     return CAMERA_PROBLEMS[error.name] || "The camera did not start. Try again.";

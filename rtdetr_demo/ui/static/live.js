@@ -45,7 +45,6 @@ async function start() {
     stop();
     problem("The camera was unplugged or switched off. Connect it, then start again.");
   });
-  await video.play();
   stage.element.classList.add("filled");
   setRunning(true);
   listCameras();
