@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     image = _picture(options.picture)
 
     def ours(depth: int) -> Callable[[], Any]:
-        return lambda: detector.detect(image, depth)
+        return lambda: detector.detect(image, depth, every_layer=False)
 
     contenders: dict[str, Callable[[], Any]] = {
         f"{depth} of {deepest} layers": ours(depth) for depth in depths

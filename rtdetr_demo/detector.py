@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
@@ -19,6 +18,9 @@ from . import backbone as _backbone  # noqa: F401  (registers the bundled checkp
 from .errors import BadInput, CheckpointError
 from .fuse import fuse
 from .predictions import Predictions, Timing
+from .preprocess import Preprocess
+from .runtimes import CudaGraphs, Eager, OpenVino, Runtime
+from .stages import Stages
 from .turns import Turns
 
 # The page and the log say what is going on; bars on the console would only break their lines.
@@ -41,22 +43,6 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def truncate(model: PreTrainedModel, depth: int) -> PreTrainedModel:
-    """A view of an RT-DETR that stops after `depth` decoder layers; weights are shared, not copied.
-
-    The original is left as it is, so passes of several depths may run at the same time.
-    """
-    decoder = model.model.decoder
-    cut = _with_children(decoder, layers=nn.ModuleList(list(decoder.layers)[:depth]))
-    return _with_children(model, model=_with_children(model.model, decoder=cut))
-
-
-def _with_children(module: Any, **children: nn.Module) -> Any:
-    clone = copy.copy(module)
-    clone._modules = {**module._modules, **children}
-    return clone
-
-
 class Detector:
     """An RT-DETR or RT-DETRv2 that detects; safe to share between threads."""
 
@@ -68,15 +54,19 @@ class Detector:
         device: torch.device | None = None,
     ):
         self.checkpoint = checkpoint
-        self.processor = processor
         self.device = device or best_device()
-        self.model = fuse(model.eval()).to(self.device)
-        if self.device.type == "cuda" and _half_agrees(self.model, self._size()):
-            self.model = self.model.half()
+        model = fuse(model.eval()).to(self.device).to(memory_format=torch.channels_last)
+        self._preprocess = Preprocess(processor, self.device)
+        self.size = self._preprocess.size
+        if self.device.type == "cuda" and _half_agrees(model, self.size):
+            model = model.half()
+        self.model = model
         self.depth: int = model.config.decoder_layers
+        self.queries: int = model.config.num_queries
         id2label: dict[Any, str] = model.config.id2label or {}
         self.class_names = tuple(id2label[i] for i in range(len(id2label)))
-        self._views = [truncate(self.model, k) for k in range(1, self.depth + 1)]
+        self._runtimes: dict[tuple[int, tuple[int, int]], Runtime] = {}
+        self._plain: dict[int, Runtime] = {}
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
@@ -112,34 +102,88 @@ class Detector:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+        """What the weights take; a runtime of another make keeps them once more."""
+        once = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return once * (1 + len(self._runtimes))
 
     @property
     def precision(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
 
-    def detect(self, image: Image.Image, decoder_layers: int | None = None) -> Predictions:
-        """Detect in one RGB picture, running `decoder_layers` layers (all of them by default)."""
-        return self.detect_batch([image], decoder_layers)[0]
+    def accelerate(self, queries: int | None = None, size: int | None = None) -> bool:
+        """Prepare OpenVINO for a shape on a CPU, if it is installed; takes some seconds.
+
+        PyTorch serves until then, and goes on where this gives False.
+        """
+        key = self._key(queries, size)
+        if self.device.type != "cpu" or key in self._runtimes:
+            return key in self._runtimes
+        try:
+            ready = OpenVino(Stages(self.model, key[0]).eval(), key[1])
+        except ImportError:
+            return False
+        except Exception as error:
+            # A compiler has no end of ways to fail, and PyTorch serves as well.
+            log.warning("OpenVINO does not run %s: %s", self.checkpoint, error)
+            return False
+        with _TURNS:
+            for other in [one for one in self._runtimes if one != self._key(None, None)]:
+                del self._runtimes[other]  # one shape beside the checkpoint's own is kept
+            self._runtimes[key] = ready
+        return True
+
+    def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
+        """What runs pictures of this shape at present."""
+        key = self._key(queries, size)
+        if key[0] not in self._plain:
+            kind = CudaGraphs if self.device.type == "cuda" else Eager
+            self._plain[key[0]] = kind(Stages(self.model, key[0]).eval())
+        return self._runtimes.get(key) or self._plain[key[0]]
+
+    def _key(self, queries: int | None, size: int | None) -> tuple[int, tuple[int, int]]:
+        return self.check_queries(queries), self.check_size(size)
+
+    def detect(
+        self,
+        image: Image.Image,
+        decoder_layers: int | None = None,
+        *,
+        queries: int | None = None,
+        size: int | None = None,
+        every_layer: bool = True,
+    ) -> Predictions:
+        """Detect in one RGB picture, running `decoder_layers` layers (all of them by default).
+
+        `queries`: how many the decoder refines; `size`: the side of the square that the picture
+        is resized to, in pixels; both as the checkpoint has them by default. With `every_layer`
+        the predictions hold those of the layers before the last, too.
+        """
+        return self.detect_batch(
+            [image], decoder_layers, queries=queries, size=size, every_layer=every_layer
+        )[0]
 
     def detect_batch(
-        self, images: Sequence[Image.Image], decoder_layers: int | None = None
+        self,
+        images: Sequence[Image.Image],
+        decoder_layers: int | None = None,
+        *,
+        queries: int | None = None,
+        size: int | None = None,
+        every_layer: bool = True,
     ) -> list[Predictions]:
         """Detect in RGB pictures of any sizes, in one pass; times are shared out evenly."""
         depth = self.check_depth(decoder_layers)
+        runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
         with _TURNS, torch.inference_mode():
             began = time.perf_counter()
-            pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
-            pixels = pixels.to(self.device, self.model.dtype)
+            pixels = self._preprocess(images, self.model.dtype, side)
             ready = time.perf_counter()
-            output = self._views[depth - 1](pixel_values=pixels)
+            output = runtime.run(pixels, depth, every_layer)
             if self.device.type in ("cuda", "mps"):
                 getattr(torch, self.device.type).synchronize()
             ran = time.perf_counter()
-            candidates = _candidates(
-                output.intermediate_logits.float(), output.intermediate_reference_points.float()
-            )
-            scores, labels, queries, boxes = (part.cpu().numpy() for part in candidates)
+            candidates = rank(*output)
+            scores, labels, ranked, boxes = (part.cpu().numpy() for part in candidates)
             done = time.perf_counter()
         share = 1000 / len(images)
         timing = Timing((ready - began) * share, (ran - ready) * share, (done - ran) * share)
@@ -151,33 +195,79 @@ class Detector:
                 height=image.height,
                 scores=scores[i],
                 labels=labels[i],
-                queries=queries[i],
+                queries=ranked[i],
                 boxes=boxes[i] * np.array([image.width, image.height] * 2, dtype=np.float32),
                 timing=timing,
+                first=1 if every_layer else depth,
             )
             for i, image in enumerate(images)
         ]
+
+    def stage_times(self, image: Image.Image) -> dict[str, float]:
+        """Milliseconds of each stage of one full pass at the checkpoint's own shape."""
+        runtime, times = self.runtime(), dict[str, float]()
+        with _TURNS, torch.inference_mode():
+            began = self._now()
+            pixels = self._preprocess([image], self.model.dtype)
+            times["preprocess"] = self._now() - began
+            for name, step in runtime.steps(pixels):
+                began = self._now()
+                step()
+                times[name] = self._now() - began
+            output = runtime.run(pixels, self.depth, False)
+            began = self._now()
+            for part in rank(*output):
+                part.cpu()
+            times["postprocess"] = self._now() - began
+        # The encoding stage begins with the backbone.
+        times["encoder"] = max(times["encoder"] - times["backbone"], 0.0)
+        return times
+
+    def _now(self) -> float:
+        """Milliseconds, when all that was asked of the device is done."""
+        if self.device.type in ("cuda", "mps"):
+            getattr(torch, self.device.type).synchronize()
+        return 1000 * time.perf_counter()
 
     def check_depth(self, decoder_layers: int | None) -> int:
         """The depth to run. Raises BadInput unless it is a whole number from 1 to our depth."""
         if decoder_layers is None:
             return self.depth
-        whole = isinstance(decoder_layers, int) and not isinstance(decoder_layers, bool)
-        if not whole or not 1 <= decoder_layers <= self.depth:
+        if not _is_whole(decoder_layers) or not 1 <= decoder_layers <= self.depth:
             raise BadInput(
                 f"This checkpoint has {self.depth} decoder layers: "
                 f"choose a whole number from 1 to {self.depth}."
             )
         return decoder_layers
 
-    def _size(self) -> tuple[int, int]:
-        return self.processor.size["height"], self.processor.size["width"]
+    def check_queries(self, queries: int | None) -> int:
+        """The number of queries. Raises BadInput unless it is from 10 to the checkpoint's own."""
+        if queries is None:
+            return self.queries
+        if not _is_whole(queries) or not min(10, self.queries) <= queries <= self.queries:
+            raise BadInput(
+                f"This checkpoint has {self.queries} queries: choose from 10 to {self.queries}."
+            )
+        return queries
+
+    def check_size(self, size: int | None) -> tuple[int, int]:
+        """Height and width of the input. Raises BadInput for a size that the maps cannot have."""
+        if size is None:
+            return self.size
+        largest = max(640, *self.size)
+        if not _is_whole(size) or size % 32 or not 128 <= size <= largest:
+            raise BadInput(f"The input size is a multiple of 32 from 128 to {largest} pixels.")
+        return size, size
 
 
-def _candidates(
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def rank(
     logits: torch.Tensor, boxes: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rank every (query, class) pair of every layer, as transformers' post-processing does.
+    """Rank the (query, class) pairs of each layer, as transformers' post-processing does.
 
     Takes logits [batch, layers, queries, classes] and boxes [batch, layers, queries, 4] (centre,
     size; 0 to 1). Gives scores, labels and queries [batch, layers, queries] and boxes

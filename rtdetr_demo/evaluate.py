@@ -187,7 +187,7 @@ def evaluate(
         absent=absent,
         device=str(detector.device),
         precision=detector.precision,
-        size=(detector.processor.size["width"], detector.processor.size["height"]),
+        size=detector.size[::-1],
         depths=tuple(
             DepthScore(
                 layers=layer,

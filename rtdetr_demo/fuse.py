@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from transformers.activations import SiLUActivation
 
 FROZEN_EPS = 1e-5
 """What the frozen batch norm of transformers adds to a variance; it has no attribute for it."""
@@ -18,13 +19,23 @@ FROZEN_EPS = 1e-5
 
 @torch.no_grad()
 def fuse(model: Any) -> Any:
-    """Fold an RT-DETR or RT-DETRv2 in place, for inference only; gives it back."""
+    """Fold an RT-DETR or RT-DETRv2 in place, for inference only; gives it back.
+
+    Activations work in place, too: on a CPU new memory costs as much as the arithmetic.
+    """
     for module in list(model.modules()):
         _fold_norms(module)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child).__name__.endswith("RepVggBlock"):
                 setattr(module, name, _one_branch(child))
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            # Each follows a convolution or a sum whose result nothing else reads.
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.ReLU(inplace=True))
+            elif isinstance(child, nn.SiLU | SiLUActivation):
+                setattr(module, name, nn.SiLU(inplace=True))
     return model
 
 

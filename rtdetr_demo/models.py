@@ -31,6 +31,7 @@ class Latency:
     """Median milliseconds from picture to detections at each depth; index 0 is one layer."""
 
     device: str
+    runtime: str
     precision: str
     size: tuple[int, int]
     total_ms: tuple[float, ...]
@@ -38,6 +39,7 @@ class Latency:
     def to_json(self) -> dict:
         return {
             "device": self.device,
+            "runtime": self.runtime,
             "precision": self.precision,
             "size": list(self.size),
             "total_ms": [round(ms, 2) for ms in self.total_ms],
@@ -59,13 +61,14 @@ def measure_latency(
         for depth in depths:
             if stop and stop.is_set():
                 return None
-            took = detector.detect(image, depth).timing.total
+            took = detector.detect(image, depth, every_layer=False).timing.total
             if turn > 0:  # the first is for warming up
                 runs[depth - 1].append(took)
     return Latency(
         device=str(detector.device),
+        runtime=detector.runtime().name,
         precision=detector.precision,
-        size=(detector.processor.size["width"], detector.processor.size["height"]),
+        size=detector.size[::-1],
         total_ms=tuple(statistics.median(times) for times in runs),
     )
 
@@ -73,12 +76,13 @@ def measure_latency(
 class ModelStore:
     """Loaded detectors by checkpoint, the least recently used dropped past `memory_bytes`."""
 
-    def __init__(self, memory_bytes: int):
+    def __init__(self, memory_bytes: int, accelerate: bool = True):
         self._memory_bytes = memory_bytes
+        self._accelerate = accelerate
         self._lock = threading.Lock()
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
         self._folders: dict[str, Path] = {}
-        self._latencies: dict[str, Latency] = {}
+        self._latencies: dict[str, Latency | None] = {}
         self._downloads: dict[str, hub.Download] = {}
         self._measuring: dict[str, threading.Thread] = {}
         self._closing = threading.Event()
@@ -169,9 +173,12 @@ class ModelStore:
 
     def _measure(self, detector: "Detector") -> None:
         try:
-            latency = measure_latency(detector, stop=self._closing)
-            if latency:
-                self._latencies[detector.checkpoint] = latency
+            self._latencies[detector.checkpoint] = measure_latency(detector, stop=self._closing)
+            # What serves now is known, and serves while something faster is made ready.
+            if self._accelerate and not self._closing.is_set() and detector.accelerate():
+                log.info("%s now runs on %s", detector.checkpoint, detector.runtime().name)
+                self._drop_excess(detector.checkpoint)
+                self._latencies[detector.checkpoint] = measure_latency(detector, stop=self._closing)
         except Exception:
             log.exception("latency of %s could not be measured", detector.checkpoint)
 

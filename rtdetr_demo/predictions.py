@@ -73,6 +73,8 @@ class Timing:
 class Predictions:
     """Every candidate of every decoder layer, best first. Arrays are `[layers, queries, ...]`.
 
+    Where the layers before the last were not asked for, the only row is that of layer `first`.
+
     Boxes are xmin, ymin, xmax, ymax in pixels of the upright original picture, not clipped to it
     (as in transformers). A query may stand in a layer more than once, with different labels.
     """
@@ -90,16 +92,18 @@ class Predictions:
     boxes: np.ndarray
     """float32 [layers, queries, 4]."""
     timing: Timing
+    first: int = 1
 
     @property
     def layers(self) -> int:
-        return len(self.scores)
+        """How many decoder layers ran."""
+        return self.first - 1 + len(self.scores)
 
     def select(
         self, layer: int, threshold: float = 0.5, classes: Collection[str] | None = None
     ) -> list[Detection]:
         """The detections that a `Selection(layer, threshold, classes)` keeps, best first."""
-        index = layer - 1
+        index = layer - self.first
         count = int((self.scores[index] > threshold).sum())
         found = [
             Detection(self.class_names[label], int(label), float(score), *map(float, box))
@@ -127,10 +131,10 @@ class Predictions:
     def for_browser(self, layers: Sequence[int] = (), lowest: float = 0.0) -> dict:
         """Candidates, compact, for a page that redraws by itself.
 
-        Those of `layers` (by default of every layer; 1 is the first) that score at least `lowest`.
+        Those of `layers` (by default of all that are here; 1 is the first) that score at least `lowest`.
         Scores to 1e-6; boxes flat, four numbers a candidate, to a tenth of a pixel.
         """
-        wanted = [layer - 1 for layer in layers] or range(self.layers)
+        wanted = [layer - self.first for layer in layers] or range(len(self.scores))
         counts = [int((self.scores[i] >= lowest).sum()) for i in wanted]
         return {
             "checkpoint": self.checkpoint,

@@ -15,6 +15,7 @@ class Settings:
     checkpoint: str = DEFAULT
     any_checkpoint: bool = False
     model_memory_gb: float = 4.0
+    runtime: str = "auto"
     allowed_hosts: tuple[str, ...] = ()
     live_viewers: int = 16
     video_minutes: float = 15
@@ -46,6 +47,13 @@ class Settings:
             default=environ.get("RTDETR_MODEL_MEMORY_GB", str(cls.model_memory_gb)),
             help="drop the least recently used model past this (RTDETR_MODEL_MEMORY_GB; "
             "default %(default)s)",
+        )
+        parser.add_argument(
+            "--runtime",
+            choices=["auto", "torch"],
+            default=environ.get("RTDETR_RUNTIME", cls.runtime),
+            help="'torch': PyTorch alone, even where something faster is installed "
+            "(RTDETR_RUNTIME; default %(default)s)",
         )
         parser.add_argument(
             "--allowed-hosts",

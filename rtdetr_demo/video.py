@@ -271,7 +271,9 @@ def _drawn(
             pen = Pen(detector.class_names, (pixels.shape[1], pixels.shape[0]), options.line)
         fresh = item.index % options.stride == 0
         if fresh:
-            predictions = detector.detect(Image.fromarray(pixels), options.decoder_layers)
+            predictions = detector.detect(
+                Image.fromarray(pixels), options.decoder_layers, every_layer=False
+            )
             tracked = tracks.update(
                 predictions.select(predictions.layers, options.threshold, options.classes)
             )

@@ -128,7 +128,8 @@ def _free_port() -> int:
 
 
 class App:
-    """`python app.py` in a process of its own, with what it printed."""
+    """`python app.py` in a process of its own, with what it printed; on PyTorch alone, as the
+    faster runtimes take the CPU for a while when they are made ready."""
 
     def __init__(self, *arguments: str, port: int | None = None, **environ: str):
         self.port = port or _free_port()
@@ -139,7 +140,7 @@ class App:
         self.process = subprocess.Popen(
             [sys.executable, "app.py", "--port", str(self.port), *arguments],
             cwd=REPO,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "RTDETR_RUNTIME": "torch", **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

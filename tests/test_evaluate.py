@@ -105,7 +105,7 @@ class KnowingDetector:
 
     checkpoint, device, precision, depth = "knowing", "cpu", "float32", 2
     class_names = ("zebra", "dog", "car")
-    processor = SimpleNamespace(size={"width": 64, "height": 64})
+    size = (64, 64)
 
     def __init__(self, truth: dict[tuple[int, int, int], tuple[int, list[float]]]):
         self.truth = truth

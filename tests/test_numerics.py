@@ -18,7 +18,7 @@ from transformers import (
 
 from conftest import EXAMPLES, REPO, save, small
 from rtdetr_demo.checkpoints import BUNDLED_FOLDER
-from rtdetr_demo.detector import Detector, truncate
+from rtdetr_demo.detector import Detector
 from rtdetr_demo.errors import BadInput, CheckpointError
 
 CPU = torch.device("cpu")
@@ -102,20 +102,12 @@ def test_the_comparison_with_the_pipeline_is_not_empty(random_r50, photo):
 def test_truncation_runs_only_k_layers(tiny: Path, noise, depth):
     detector = Detector.load(str(tiny), tiny, CPU)
     runs = [0] * 6
-    for number, layer in enumerate(detector.model.model.decoder.layers):
+    for number, layer in enumerate(detector.runtime().stages.layers):
         layer.register_forward_hook(
             lambda *_, number=number: runs.__setitem__(number, runs[number] + 1)
         )
     detector.detect(noise, depth)
     assert runs == [1] * depth + [0] * (6 - depth)
-
-
-def test_a_truncated_view_shares_its_weights_and_leaves_the_model_whole(tiny: Path):
-    model = AutoModelForObjectDetection.from_pretrained(tiny)
-    view = truncate(model, 2)
-    assert len(view.model.decoder.layers) == 2
-    assert len(model.model.decoder.layers) == 6
-    assert view.model.decoder.layers[0] is model.model.decoder.layers[0]
 
 
 def test_a_batch_gives_each_picture_what_it_gets_alone(tiny: Path, noise, photo):

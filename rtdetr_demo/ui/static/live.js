@@ -24,6 +24,7 @@ const state = {
   answers: [], // {at, depth, latency, network, wait, model}
   camera: [], // times of the camera's frames
   skipped: [], // times of frames that no one looked at
+  unseen: false, // whether the camera has shown a frame since the last one that was sent
 };
 
 // --- Camera --------------------------------------------------------------------------------------
@@ -79,8 +80,8 @@ function watchCamera() {
   const count = (now) => {
     if (video.srcObject !== source) return;
     state.camera.push(now);
-    if (state.sentSince) state.skipped.push(now);
-    state.sentSince = true;
+    if (state.unseen) state.skipped.push(now);
+    state.unseen = true;
     video.requestVideoFrameCallback(count);
   };
   video.requestVideoFrameCallback(count);
@@ -100,9 +101,9 @@ async function loop(source) {
       await sleep(100);
       continue;
     }
-    await Promise.race([nextFrame(), sleep(1000)]);
+    if (!state.unseen) await Promise.race([nextFrame(), sleep(1000)]);
     if (!alive() || idle() || !video.videoWidth) continue;
-    state.sentSince = false;
+    state.unseen = false;
     const began = performance.now();
     const depth = Number(depthInput.value);
     const image = grab();

@@ -143,7 +143,7 @@ function showDepth(depth, full) {
         : `Full depth finds nothing here, this depth ${extra || "neither"}.`;
   const where = same ? state.status.latency : null;
   $(".rt-where").textContent = where
-    ? `Measured on this ${where.device.toUpperCase()}, ${where.precision}, ${where.size.join("×")}`
+    ? `Measured on this ${where.device.toUpperCase()}, ${where.runtime}, ${where.precision}, ${where.size.join("×")}`
     : "";
 }
 
