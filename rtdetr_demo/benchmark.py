@@ -1,4 +1,4 @@
-"""`python -m rtdetr_demo benchmark`: how long a picture takes, at each depth, beside transformers.
+"""`python -m rtdetr_demo benchmark`, and what the speed lab runs: how long a picture takes.
 
 Every contender takes the same picture, from decoded pixels to detections. They take turns within
 one run, so that whatever else the machine does falls on all of them alike.
@@ -9,9 +9,11 @@ import json
 import os
 import platform
 import statistics
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,54 +21,264 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
 
 from . import hub
 from .checkpoints import BUNDLED
 from .detect import load
 from .detector import Detector
-from .errors import BadInput
+from .errors import BadInput, Cancelled
+from .predictions import Detection
 
 PIPELINE = "transformers pipeline"
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to time. Empty tuples leave a knob out; `sizes` and `queries` run at full depth."""
+
+    layers: tuple[int, ...]
+    queries: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+    rounds: int = 20
+    threshold: float = 0.5
+    accelerate: bool = True
+    pipeline: bool = False
+    batch: int = 0
 
 
 @dataclass(frozen=True)
 class Line:
-    """Milliseconds of one contender over the rounds: median, 5th and 95th percentile."""
+    """Milliseconds of one contender over the rounds: median, 5th and 95th percentile.
+
+    `kind` says which knob `value` is of: "layers", "queries", "size", or none of them.
+    `agreement`: how far its detections are those of full depth (F1; see `agreement`).
+    """
 
     contender: str
     median: float
     p5: float
     p95: float
+    kind: str = ""
+    value: int | None = None
+    runtime: str = ""
+    agreement: float | None = None
 
-    @classmethod
-    def of(cls, contender: str, milliseconds: Sequence[float]) -> "Line":
-        p5, p95 = np.percentile(milliseconds, [5, 95])
-        return cls(contender, statistics.median(milliseconds), float(p5), float(p95))
+
+@dataclass
+class Report:
+    """What came of a plan. `stages`: median milliseconds of each stage of a full pass."""
+
+    conditions: dict[str, Any]
+    lines: list[Line] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)
+    throughput: dict[str, Any] | None = None
+
+    def to_json(self) -> dict:
+        return asdict(self)
 
 
-def alternate(contenders: dict[str, Callable[[], Any]], rounds: int) -> list[Line]:
-    """Time each contender `rounds` times, in turn, after one turn to warm up."""
+def alternate(
+    contenders: dict[str, Callable[[], Any]],
+    rounds: int,
+    on_turn: Callable[[int], None] = lambda done: None,
+) -> dict[str, list[float]]:
+    """Milliseconds of each contender, `rounds` times in turn, after one turn to warm up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in tqdm(range(rounds + 1), unit="round", desc="benchmark"):
+    done = 0
+    for turn in range(rounds + 1):
         for name, run in contenders.items():
             began = time.perf_counter()
             run()
             if turn > 0:
                 times[name].append(1000 * (time.perf_counter() - began))
-    return [Line.of(name, taken) for name, taken in times.items()]
+            done += 1
+            on_turn(done)
+    return times
 
 
-def machine(detector: Detector) -> dict[str, str]:
+def agreement(found: Sequence[Detection], reference: Sequence[Detection]) -> float:
+    """F1 of two sets of detections: pairs of one class with IoU of at least 0.5, best first."""
+    if not found and not reference:
+        return 1.0
+    left, kept = list(reference), 0
+    for one in found:
+        same = [other for other in left if other.label == one.label]
+        best = max(same, key=lambda other: _iou(one, other), default=None)
+        if best is not None and _iou(one, best) >= MATCH_IOU:
+            left.remove(best)
+            kept += 1
+    return 2 * kept / (len(found) + len(reference))
+
+
+def _iou(one: Detection, other: Detection) -> float:
+    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
+    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (one, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+def measure(
+    detector: Detector,
+    image: Image.Image,
+    plan: Plan,
+    on_progress: Callable[[str, float], None] = lambda what, share: None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Carry a plan out on a picture. Tells what it does and how far it is (0 to 1).
+
+    Raises BadInput for a depth, a size or a number of queries that the checkpoint cannot have,
+    Cancelled where `stop` was set.
+    """
+    stop = stop or threading.Event()
+    depth = detector.depth
+    shapes: dict[str, dict[str, Any]] = {}  # contender: arguments of detect
+    kinds: dict[str, tuple[str, int]] = {}
+    for name, kind, values in (
+        ("{} of {} layers", "layers", plan.layers),
+        ("{} of {} queries", "queries", plan.queries),
+        ("size {}", "size", plan.sizes),
+    ):
+        for value in values:
+            contender = name.format(value, depth if kind == "layers" else detector.queries)
+            key = "decoder_layers" if kind == "layers" else kind
+            shapes[contender], kinds[contender] = {key: value}, (kind, value)
+    for shape in shapes.values():
+        detector.check_depth(shape.get("decoder_layers"))
+        detector.check_queries(shape.get("queries"))
+        detector.check_size(shape.get("size"))
+
+    def check(*_: object) -> None:
+        if stop.is_set():
+            raise Cancelled("The measurement was cancelled.")
+
+    report = Report(conditions(detector, plan))
+    reference = detector.detect(image, every_layer=False).select(depth, plan.threshold)
+
+    def line(name: str, times: Sequence[float], **more: Any) -> Line:
+        p5, p95 = np.percentile(times, [5, 95])
+        return Line(name, statistics.median(times), float(p5), float(p95), **more)
+
+    def run(names: Iterable[str], share: float, extra: dict[str, Callable[[], Any]]) -> None:
+        """Time contenders that can be ready at the same time."""
+        names = list(names)
+        for name in names:
+            shape = {k: v for k, v in shapes[name].items() if k != "decoder_layers"}
+            if plan.accelerate:
+                on_progress(f"making {name} ready", share)
+                detector.accelerate(**shape)
+            check()
+        contenders = {
+            name: lambda name=name: detector.detect(image, **shapes[name], every_layer=False)
+            for name in names
+        } | extra
+        turns = (plan.rounds + 1) * len(contenders)
+
+        def turn(done: int) -> None:
+            check()
+            within = 0.95 * done / turns * len(names) / len(shapes)
+            on_progress(
+                f"timing {names[0]}" + (" and so on" if len(names) > 1 else ""), share + within
+            )
+
+        times = alternate(contenders, plan.rounds, turn)
+        for name in contenders:
+            more: dict[str, Any] = {}
+            if name in shapes:
+                shape = {k: v for k, v in shapes[name].items() if k != "decoder_layers"}
+                kind, value = kinds[name]
+                answer = detector.detect(image, **shapes[name], every_layer=False)
+                found = answer.select(answer.layers, plan.threshold)
+                more = {
+                    "kind": kind, "value": value, "runtime": detector.runtime(**shape).name,
+                    "agreement": agreement(found, reference),
+                }  # fmt: skip
+            report.lines.append(line(name, times[name], **more))
+
+    extra: dict[str, Callable[[], Any]] = {"model alone": _model_alone(detector, image)}
+    if plan.pipeline:
+        theirs = the_pipeline(detector.checkpoint, detector.device)
+        extra[PIPELINE] = lambda: theirs(image)
+    by_depth = [name for name, (kind, _) in kinds.items() if kind == "layers"]
+    run(by_depth, 0.0, extra)
+    # One shape beside the checkpoint's own is held ready at a time.
+    rest = [name for name in shapes if name not in by_depth]
+    for number, name in enumerate(rest):
+        run([name], 0.95 * (len(by_depth) + number) / len(shapes), {})
+
+    on_progress("timing the stages", 0.99)
+    samples = [detector.stage_times(image) for _ in range(max(3, min(plan.rounds, 10)))]
+    check()
+    report.stages = {
+        name: statistics.median(one[name] for one in samples[1:]) for name in samples[0]
+    }
+    if plan.batch:
+        on_progress(f"timing batches of {plan.batch}", 0.99)
+        report.throughput = throughput(detector, image, plan.batch, plan.rounds)
+    return report
+
+
+def _model_alone(detector: Detector, image: Image.Image) -> Callable[[], Any]:
+    """A full pass on pixels that are there already."""
+    pixels = detector.prepare([image])
+    return lambda: detector.run_model(pixels)
+
+
+def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) -> dict[str, Any]:
+    """Pictures a second in batches, model alone, and the share of what a matrix product reaches.
+
+    The second figure sets the operations of the model's convolutions and products against those of
+    one large product on the same device in the same precision.
+    """
+    pixels = detector.prepare([image] * batch)
+    times = alternate({"batch": lambda: detector.run_model(pixels)}, rounds + 2)["batch"]
+    per_second = batch * 1000 / statistics.median(times)
+    operations = FlopCounterMode(display=False)
+    with operations, torch.inference_mode():
+        detector.plain_runtime().stages(pixels[:1], detector.depth, False)
+    side = 8192 if detector.device.type == "cuda" else 2048
+    factor = torch.rand(side, side, device=detector.device, dtype=detector.model.dtype)
+
+    def product() -> None:
+        for _ in range(4):
+            torch.mm(factor, factor)
+        if detector.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    reached = 4 * 2 * side**3 / min(alternate({"product": product}, 5)["product"]) * 1000
+    return {
+        "batch": batch,
+        "pictures_per_second": per_second,
+        "gflop_per_picture": operations.get_total_flops() / 1e9,
+        "share_of_a_matrix_product": per_second * operations.get_total_flops() / reached,
+    }
+
+
+def conditions(detector: Detector, plan: Plan) -> dict[str, Any]:
     """What a number means little without."""
     cuda = detector.device.type == "cuda"
     return {
+        "checkpoint": detector.checkpoint,
+        "rounds": plan.rounds,
         "device": torch.cuda.get_device_name() if cuda else f"{os.cpu_count()} CPU cores",
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "precision": detector.precision,
+        "size": detector.size[0],
+        "queries": detector.queries,
         **{name: version(name) for name in ("torch", "transformers")},
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(one.split(": ", 1)[1] for one in lines if one.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def the_pipeline(checkpoint: str, device: torch.device) -> Callable[[Image.Image], Any]:
@@ -83,12 +295,19 @@ def the_pipeline(checkpoint: str, device: torch.device) -> Callable[[Image.Image
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default=BUNDLED, help="hub id, local folder or 'bundled'")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best that is there)")
     parser.add_argument("--picture", type=Path, help="a photograph (default: 640x480 noise)")
     parser.add_argument(
         "--against", choices=["pipeline"], help="time transformers' pipeline beside us"
     )
     parser.add_argument("--layers", default="all", metavar="all|K", help="depths to time (all)")
+    parser.add_argument("--queries", type=int, nargs="+", default=[], help="numbers of queries")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[], help="input sizes in pixels")
+    parser.add_argument("--batch", type=int, default=0, help="also time batches of this many")
     parser.add_argument("--rounds", type=int, default=20, help="timed passes of each (20)")
+    parser.add_argument(
+        "--runtime", choices=["auto", "torch"], default="auto", help="'torch': PyTorch alone"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the numbers")
 
 
@@ -97,39 +316,61 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput("--layers is 'all' or a whole number.")
     if options.rounds < 1:
         raise BadInput("--rounds is at least 1.")
-    detector = load(options.checkpoint)
-    deepest = detector.depth
-    depths = (
-        range(1, deepest + 1)
-        if options.layers == "all"
-        else [detector.check_depth(int(options.layers))]
-    )
+    if options.batch < 0:
+        raise BadInput("--batch is at least 1.")
     image = _picture(options.picture)
-
-    def ours(depth: int) -> Callable[[], Any]:
-        return lambda: detector.detect(image, depth, every_layer=False)
-
-    contenders: dict[str, Callable[[], Any]] = {
-        f"{depth} of {deepest} layers": ours(depth) for depth in depths
-    }
-    if options.against:
-        theirs = the_pipeline(options.checkpoint, detector.device)
-        contenders[PIPELINE] = lambda: theirs(image)
-    lines = alternate(contenders, options.rounds)
-    conditions = {"checkpoint": detector.checkpoint, "rounds": options.rounds, **machine(detector)}
-    print(", ".join(f"{name} {value}" for name, value in conditions.items()))
-    print(f"{'':24}{'median ms':>10}{'p5':>8}{'p95':>8}{'against full depth':>20}")
-    full = lines[len(depths) - 1].median
-    for line in lines:
-        share = f"{line.median / full:.2f}x"
-        print(f"{line.contender:24}{line.median:10.1f}{line.p5:8.1f}{line.p95:8.1f}{share:>20}")
+    detector = load(options.checkpoint, _device(options.device))
+    every = options.layers == "all"
+    plan = Plan(
+        layers=tuple(range(1, detector.depth + 1)) if every else (int(options.layers),),
+        queries=tuple(options.queries),
+        sizes=tuple(options.sizes),
+        rounds=options.rounds,
+        accelerate=options.runtime == "auto",
+        pipeline=options.against == "pipeline",
+        batch=options.batch,
+    )
+    report = measure(detector, image, plan, _tell)
+    print(file=sys.stderr)
+    _print(report)
     if options.json:
-        content = {"conditions": conditions, "lines": [asdict(line) for line in lines]}
         try:
-            options.json.write_text(json.dumps(content, indent=2) + "\n")
+            options.json.write_text(json.dumps(report.to_json(), indent=2) + "\n")
         except OSError as error:
             raise BadInput(f"{options.json} could not be written: {error.strerror}.") from None
     return 0
+
+
+def _tell(what: str, share: float) -> None:
+    print(f"\r{share:4.0%} {what:40.40}", end="", file=sys.stderr, flush=True)
+
+
+def _print(report: Report) -> None:
+    print(", ".join(f"{name} {value}" for name, value in report.conditions.items()))
+    deepest = [line for line in report.lines if line.kind == "layers"][-1]
+    head = f"{'median ms':>10}{'p5':>9}{'p95':>9}{'of ' + deepest.contender:>20}{'agreement':>11}"
+    print(f"{'':24}{head}  runtime")
+    for line in report.lines:
+        share = f"{line.median / deepest.median:.2f}x"
+        agrees = "" if line.agreement is None else f"{line.agreement:.2f}"
+        print(
+            f"{line.contender:24}{line.median:10.1f}{line.p5:9.1f}{line.p95:9.1f}"
+            f"{share:>20}{agrees:>11}  {line.runtime}"
+        )
+    print("stages: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in report.stages.items()))
+    if report.throughput:
+        print(", ".join(f"{name} {value:.4g}" for name, value in report.throughput.items()))
+
+
+def _device(name: str | None) -> torch.device | None:
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise BadInput(f"There is no device {name[:20]} here. Choose cpu, cuda or mps.") from None
+    return device
 
 
 def _picture(path: Path | None) -> Image.Image:

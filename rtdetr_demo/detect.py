@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from . import export, hub
 from .checkpoints import BUNDLED, DEFAULT
 from .detector import Detector
@@ -65,7 +67,7 @@ def _load_default() -> Detector:
         return load(BUNDLED)
 
 
-def load(checkpoint: str) -> Detector:
+def load(checkpoint: str, device: torch.device | None = None) -> Detector:
     """Load a checkpoint for a command, from the hub if it is not on this machine."""
     folder = hub.local_folder(checkpoint)
     if folder is None:
@@ -75,4 +77,4 @@ def load(checkpoint: str) -> Detector:
         hub.Download(checkpoint).wait()
         folder = hub.local_folder(checkpoint)
         assert folder is not None, "a finished download is in the cache"
-    return Detector.load(checkpoint, folder)
+    return Detector.load(checkpoint, folder, device)

@@ -66,7 +66,7 @@ class Detector:
         id2label: dict[Any, str] = model.config.id2label or {}
         self.class_names = tuple(id2label[i] for i in range(len(id2label)))
         self._runtimes: dict[tuple[int, tuple[int, int]], Runtime] = {}
-        self._plain: dict[int, Runtime] = {}
+        self._plain: dict[int, Eager] = {}
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
@@ -134,11 +134,26 @@ class Detector:
 
     def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
         """What runs pictures of this shape at present."""
-        key = self._key(queries, size)
-        if key[0] not in self._plain:
+        return self._runtimes.get(self._key(queries, size)) or self.plain_runtime(queries)
+
+    def plain_runtime(self, queries: int | None = None) -> Eager:
+        """PyTorch, which runs any shape."""
+        count = self.check_queries(queries)
+        if count not in self._plain:
             kind = CudaGraphs if self.device.type == "cuda" else Eager
-            self._plain[key[0]] = kind(Stages(self.model, key[0]).eval())
-        return self._runtimes.get(key) or self._plain[key[0]]
+            self._plain[count] = kind(Stages(self.model, count).eval())
+        return self._plain[count]
+
+    def prepare(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Pictures as the model takes them, at its own size."""
+        with torch.inference_mode():
+            return self._preprocess(images, self.model.dtype)
+
+    def run_model(self, pixels: torch.Tensor) -> None:
+        """A full pass on what `prepare` gave, for timing: nothing but the model."""
+        with _TURNS, torch.inference_mode():
+            self.runtime().run(pixels, self.depth, False)
+            self._now()
 
     def _key(self, queries: int | None, size: int | None) -> tuple[int, tuple[int, int]]:
         return self.check_queries(queries), self.check_size(size)

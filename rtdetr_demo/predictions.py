@@ -131,7 +131,8 @@ class Predictions:
     def for_browser(self, layers: Sequence[int] = (), lowest: float = 0.0) -> dict:
         """Candidates, compact, for a page that redraws by itself.
 
-        Those of `layers` (by default of all that are here; 1 is the first) that score at least `lowest`.
+        Those of `layers` (by default of all that are here; 1 is the first) that score at least
+        `lowest`.
         Scores to 1e-6; boxes flat, four numbers a candidate, to a tenth of a pixel.
         """
         wanted = [layer - self.first for layer in layers] or range(len(self.scores))
