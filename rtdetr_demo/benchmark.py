@@ -30,6 +30,7 @@ from .detect import load
 from .detector import Detector
 from .errors import BadInput, Cancelled
 from .predictions import Detection
+from .settings import RUNTIMES
 
 PIPELINE = "transformers pipeline"
 MATCH_IOU = 0.5
@@ -44,7 +45,7 @@ class Plan:
     sizes: tuple[int, ...] = ()
     rounds: int = 20
     threshold: float = 0.5
-    accelerate: bool = True
+    runtime: str = "auto"
     pipeline: bool = False
     batch: int = 0
 
@@ -168,9 +169,9 @@ def measure(
         names = list(names)
         for name in names:
             shape = {k: v for k, v in shapes[name].items() if k != "decoder_layers"}
-            if plan.accelerate:
+            if plan.runtime != "torch":
                 on_progress(f"making {name} ready", share)
-                detector.accelerate(**shape)
+                detector.accelerate(**shape, half=plan.runtime == "bf16")
             check()
         contenders = {
             name: lambda name=name: detector.detect(image, **shapes[name], every_layer=False)
@@ -305,9 +306,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[], help="input sizes in pixels")
     parser.add_argument("--batch", type=int, default=0, help="also time batches of this many")
     parser.add_argument("--rounds", type=int, default=20, help="timed passes of each (20)")
-    parser.add_argument(
-        "--runtime", choices=["auto", "torch"], default="auto", help="'torch': PyTorch alone"
-    )
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto", help="as of app.py (auto)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the numbers")
 
 
@@ -326,7 +325,7 @@ def run(options: argparse.Namespace) -> int:
         queries=tuple(options.queries),
         sizes=tuple(options.sizes),
         rounds=options.rounds,
-        accelerate=options.runtime == "auto",
+        runtime=options.runtime,
         pipeline=options.against == "pipeline",
         batch=options.batch,
     )

@@ -110,16 +110,18 @@ class Detector:
     def precision(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
 
-    def accelerate(self, queries: int | None = None, size: int | None = None) -> bool:
+    def accelerate(
+        self, queries: int | None = None, size: int | None = None, *, half: bool = False
+    ) -> bool:
         """Prepare OpenVINO for a shape on a CPU, if it is installed; takes some seconds.
 
-        PyTorch serves until then, and goes on where this gives False.
+        PyTorch serves until then, and goes on where this gives False. `half`: in bfloat16.
         """
         key = self._key(queries, size)
         if self.device.type != "cpu" or key in self._runtimes:
             return key in self._runtimes
         try:
-            ready = OpenVino(Stages(self.model, key[0]).eval(), key[1])
+            ready = OpenVino(Stages(self.model, key[0]).eval(), key[1], half)
         except ImportError:
             return False
         except Exception as error:

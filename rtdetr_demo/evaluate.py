@@ -23,6 +23,7 @@ from .detector import Detector
 from .errors import BadInput
 from .models import Latency, measure_latency
 from .predictions import Predictions
+from .settings import RUNTIMES
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 BATCH = 8
@@ -239,6 +240,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", default="all", metavar="all|K", help="every depth (default), or only K layers"
     )
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="as of app.py (torch)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, AP 0 to 1")
     parser.add_argument("--plot", type=Path, metavar="FIG.png", help="draw AP against latency")
 
@@ -248,7 +250,12 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput("--layers is 'all' or a whole number.")
     layers = None if options.layers == "all" else int(options.layers)
     instances = _read(options.instances)
-    report = evaluate(load(options.checkpoint), instances, options.images, layers)
+    detector = load(options.checkpoint)
+    if options.runtime != "torch" and not detector.accelerate(half=options.runtime == "bf16"):
+        raise BadInput(
+            "OpenVINO does not run this checkpoint here: is it installed? --runtime torch does."
+        )
+    report = evaluate(detector, instances, options.images, layers)
     print(json.dumps(report.to_json(), indent=2) if options.json else report)
     if options.plot:
         plot(report, options.plot)

@@ -76,9 +76,9 @@ def measure_latency(
 class ModelStore:
     """Loaded detectors by checkpoint, the least recently used dropped past `memory_bytes`."""
 
-    def __init__(self, memory_bytes: int, accelerate: bool = True):
+    def __init__(self, memory_bytes: int, runtime: str = "auto"):
         self._memory_bytes = memory_bytes
-        self._accelerate = accelerate
+        self._runtime = runtime
         self._lock = threading.Lock()
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
         self._folders: dict[str, Path] = {}
@@ -175,7 +175,9 @@ class ModelStore:
         try:
             self._latencies[detector.checkpoint] = measure_latency(detector, stop=self._closing)
             # What serves now is known, and serves while something faster is made ready.
-            if self._accelerate and not self._closing.is_set() and detector.accelerate():
+            if self._runtime == "torch" or self._closing.is_set():
+                return
+            if detector.accelerate(half=self._runtime == "bf16"):
                 log.info("%s now runs on %s", detector.checkpoint, detector.runtime().name)
                 self._drop_excess(detector.checkpoint)
                 self._latencies[detector.checkpoint] = measure_latency(detector, stop=self._closing)

@@ -36,7 +36,7 @@ class Service:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.store = ModelStore(int(settings.model_memory_gb * 2**30), settings.runtime == "auto")
+        self.store = ModelStore(int(settings.model_memory_gb * 2**30), settings.runtime)
         self.wanted = settings.checkpoint
         if os.path.isdir(settings.checkpoint):
             # Visitors see a name, not where on this machine the operator keeps it.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from .checkpoints import DEFAULT
 
+RUNTIMES = ("auto", "bf16", "torch")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -50,10 +52,10 @@ class Settings:
         )
         parser.add_argument(
             "--runtime",
-            choices=["auto", "torch"],
+            choices=RUNTIMES,
             default=environ.get("RTDETR_RUNTIME", cls.runtime),
-            help="'torch': PyTorch alone, even where something faster is installed "
-            "(RTDETR_RUNTIME; default %(default)s)",
+            help="on a CPU, 'auto': OpenVINO once it is ready, 'bf16': the same in half precision, "
+            "'torch': PyTorch alone (RTDETR_RUNTIME; default %(default)s)",
         )
         parser.add_argument(
             "--allowed-hosts",

@@ -28,6 +28,7 @@ from .detector import Detector
 from .errors import BadInput, Cancelled
 from .palette import class_color, text_color
 from .predictions import Detection, check_threshold
+from .settings import RUNTIMES
 
 # It reports every box that a prediction has turned inside out, which happens to lost tracks.
 logging.getLogger("norfair").setLevel(logging.ERROR)
@@ -349,6 +350,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=int, default=1, help="detect in every n-th frame")
     parser.add_argument("--longest", type=int, help="longest side of the output, in pixels")
     parser.add_argument("--line", type=float, help="count crossings at this share of the height")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto", help="as of app.py (auto)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -372,6 +374,10 @@ def run(options: argparse.Namespace) -> int:
         total = progress.total or "?"
         print(f"\r{progress.done} of {total}, {progress.fps:.1f} FPS{left}  ", end="", flush=True)
 
+    if options.runtime != "torch":
+        # It takes seconds to be ready, and the first frames need not wait for that.
+        half = options.runtime == "bf16"
+        threading.Thread(target=detector.accelerate, kwargs={"half": half}, daemon=True).start()
     summary = process(options.source, options.folder, detector, settings, tell)
     print(f"\n{summary.frames} frames written to {options.folder / 'annotated.mp4'}")
     if settings.line is not None:

@@ -87,7 +87,7 @@ def test_agreement_is_f1_of_pairs_of_one_class_that_overlap(found, share):
 def test_a_measurement_tells_how_far_it_is_and_can_be_cancelled(tiny: Path, noise: Image.Image):
     detector = Detector.load("tiny", tiny)
     told: list[float] = []
-    plan = Plan(layers=(1, 6), sizes=(128,), rounds=2, accelerate=False)
+    plan = Plan(layers=(1, 6), sizes=(128,), rounds=2, runtime="torch")
     measure(detector, noise, plan, lambda what, share: told.append(share))
     assert told == sorted(told)
     assert 0 <= told[0] < told[-1] <= 1

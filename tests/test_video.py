@@ -319,7 +319,7 @@ def test_options_out_of_range_are_a_sentence(clip, tmp_path, detector, options, 
 
 def test_the_command_does_the_same(clip, tmp_path, tiny, capsys):
     out = tmp_path / "made"
-    arguments = ["--checkpoint", str(tiny), "--layers", "2", "--line", "0.5"]
+    arguments = ["--checkpoint", str(tiny), "--layers", "2", "--line", "0.5", "--runtime", "torch"]
     assert main(["video", str(clip), str(out), *arguments]) == 0
     assert "20 frames written" in capsys.readouterr().out
     assert len(look(out / "annotated.mp4")["times"]) == 20
