@@ -120,19 +120,24 @@ class Detector:
         key = self._key(queries, size)
         if self.device.type != "cpu" or key in self._runtimes:
             return key in self._runtimes
-        try:
-            ready = OpenVino(Stages(self.model, key[0]).eval(), key[1], half)
-        except ImportError:
-            return False
-        except Exception as error:
-            # A compiler has no end of ways to fail, and PyTorch serves as well.
-            log.warning("OpenVINO does not run %s: %s", self.checkpoint, error)
+        ready = (half and self._openvino(key, half=True)) or self._openvino(key)
+        if not ready:
             return False
         with _TURNS:
             for other in [one for one in self._runtimes if one != self._key(None, None)]:
                 del self._runtimes[other]  # one shape beside the checkpoint's own is kept
             self._runtimes[key] = ready
         return True
+
+    def _openvino(self, key: tuple[int, tuple[int, int]], half: bool = False) -> OpenVino | None:
+        try:
+            return OpenVino(Stages(self.model, key[0]).eval(), key[1], half)
+        except ImportError:
+            return None
+        except Exception as error:
+            # A compiler has no end of ways to fail, and PyTorch serves as well.
+            log.warning("OpenVINO does not run %s: %s", self.checkpoint, error)
+            return None
 
     def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
         """What runs pictures of this shape at present."""

@@ -1,5 +1,6 @@
 """Fewer steps, the same answers: preparation, stages, and what runs them."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,23 @@ def test_openvino_runs_only_the_layers_that_are_asked_for(on_openvino, photo, mo
     assert ran == [runtime._encode, *runtime._layers[:2], runtime._heads[1]]
 
 
+def test_openvino_reports_nothing_to_its_makers(on_openvino):
+    assert sys.modules["openvino_telemetry"] is None
+    assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+
+
+def test_openvino_in_half_precision_finds_the_same(bundled):
+    detector = Detector.load("bundled", BUNDLED_FOLDER, CPU)
+    assert detector.accelerate(half=True)
+    assert detector.runtime().name == "OpenVINO bf16"
+    image = Image.open(PHOTOS[1]).convert("RGB")
+    found, expected = (one.detect(image).select(6, 0.4) for one in (detector, bundled))
+    assert [one.label for one in found] == [one.label for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=0.03)
+        assert one[3:] == pytest.approx(other[3:], abs=5)
+
+
 def test_a_shape_that_is_not_ready_runs_on_pytorch(on_openvino, photo):
     assert on_openvino.runtime(size=192).name == "PyTorch"
     assert on_openvino.detect(photo, size=192).layers == 6
@@ -207,7 +225,7 @@ def test_openvino_that_disagrees_is_not_used(tiny: Path, monkeypatch):
 
 
 def test_without_openvino_pytorch_serves(tiny: Path, noise, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     detector = Detector.load("tiny", tiny, CPU)
     assert not detector.accelerate()
     assert detector.detect(noise).layers == 6
