@@ -1,4 +1,4 @@
-"""Clips being worked on in the background, for people who watch the progress from a page."""
+"""Long work in the background, for people who watch its progress from a page."""
 
 import atexit
 import logging
@@ -7,30 +7,24 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from .clips import Limits
 from .errors import Busy, DemoError, Expired
-
-if TYPE_CHECKING:
-    from .detector import Detector
-    from .video import Options, Progress, Summary
-
-FILES = ("annotated.mp4", "detections.jsonl", "detections.csv")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Job:
-    """One clip. `summary` is there when it has ended well, `error` when it has not."""
+    """One piece of work. `result` is there when it has ended well, `error` when it has not."""
 
     id: str
     folder: Path
-    progress: "Progress | None" = None
-    summary: "Summary | None" = None
+    progress: Any = None
+    result: Any = None
     error: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -41,31 +35,33 @@ class Job:
 
 
 class Jobs:
-    """At most `running` clips at a time; the last `kept` results stay, older ones are deleted.
+    """At most `running` jobs at a time; the last `kept` results stay, older ones are deleted.
 
-    They lie in a new folder inside `folder`, which goes when the process ends.
+    Each has a folder for its files; all of them lie in a new folder inside `folder`, which goes
+    when the process ends. `what` names the work in sentences: "videos".
     """
 
-    def __init__(self, folder: Path, limits: Limits, running: int = 2, kept: int = 20):
-        self._folder = Path(tempfile.mkdtemp(prefix="videos-", dir=folder))
-        self._limits = limits
+    def __init__(self, folder: Path, what: str, running: int = 2, kept: int = 20):
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{what}-", dir=folder))
+        self._what = what
         self._running = running
         self._kept = kept
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         atexit.register(self.close)
 
-    def start(self, source: Path, detector: "Detector", options: "Options") -> Job:
-        """Begin with a clip. Raises Busy past the limit."""
+    def start(self, work: Callable[[Job], Any]) -> Job:
+        """Begin with a piece of work, which gets its job and gives its result.
+
+        Raises Busy past the limit.
+        """
         job = Job(secrets.token_urlsafe(16), self._folder / secrets.token_hex(8))
-        job.thread = threading.Thread(
-            target=self._run, args=(job, source, detector, options), daemon=True
-        )
+        job.thread = threading.Thread(target=self._run, args=(job, work), daemon=True)
         with self._lock:
             if sum(one.running for one in self._jobs.values()) >= self._running:
                 raise Busy(
-                    f"{self._running} videos are being worked on, which is all that this machine "
-                    "does at once. Try again in a few minutes."
+                    f"As many {self._what} are being worked on as this machine does at once: "
+                    f"{self._running}. Try again in a few minutes."
                 )
             for name in [name for name, one in self._jobs.items() if not one.running]:
                 if len(self._jobs) >= self._kept:
@@ -80,7 +76,7 @@ class Jobs:
         with self._lock:
             job = self._jobs.get(name)
         if job is None:
-            raise Expired("This video is no longer held here. Send it again.")
+            raise Expired("This is no longer held here. Start it again.")
         return job
 
     def close(self) -> None:
@@ -92,20 +88,13 @@ class Jobs:
                 job.thread.join(5)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _run(self, job: Job, source: Path, detector: "Detector", options: "Options") -> None:
-        from .video import process
-
-        def tell(progress: "Progress") -> None:
-            job.progress = progress
-
+    def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
         try:
-            job.summary = process(
-                source, job.folder, detector, options, tell, job.stop, self._limits
-            )
+            job.result = work(job)
         except DemoError as error:
             job.error = str(error)
         except Exception:
-            log.exception("a video failed")
-            job.error = "Something went wrong with this video. Try another one."
+            log.exception("%s failed", self._what)
+            job.error = "Something went wrong here. Try again; the log has the details."
         if job.error:
             shutil.rmtree(job.folder, ignore_errors=True)

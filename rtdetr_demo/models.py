@@ -4,7 +4,7 @@ import atexit
 import logging
 import statistics
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,16 @@ from PIL import Image
 
 from . import hub
 from .checkpoints import BUNDLED
-from .errors import CheckpointError
+from .errors import CheckpointError, DemoError
 
 if TYPE_CHECKING:
     from .detector import Detector
 
 ROUNDS = 7
 """Timed passes per depth."""
+
+WORTH = 10
+"""A shape that was asked for so often is worth the seconds that it takes to make it ready."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,8 @@ class ModelStore:
         self._latencies: dict[str, Latency | None] = {}
         self._downloads: dict[str, hub.Download] = {}
         self._measuring: dict[str, threading.Thread] = {}
+        self._shapes: Counter[tuple[str, int | None, int | None]] = Counter()
+        self._preparing = threading.Event()
         self._closing = threading.Event()
         # A pass that runs while Python shuts down would bring the process down with a crash.
         atexit.register(self.close)
@@ -135,6 +140,28 @@ class ModelStore:
         mine.set_result(detector)
         self._drop_excess(checkpoint)
         return detector
+
+    def note_shape(self, detector: "Detector", queries: int | None, size: int | None) -> None:
+        """A picture of this shape was asked for; one asked for often is made ready, one a time."""
+        if (queries is None and size is None) or self._runtime == "torch":
+            return
+        shape = (detector.checkpoint, queries, size)
+        with self._lock:
+            self._shapes[shape] += 1
+            if self._shapes[shape] != WORTH or self._preparing.is_set():
+                return
+            self._preparing.set()
+
+        def prepare() -> None:
+            try:
+                detector.accelerate(queries, size, half=self._runtime == "bf16")
+            except DemoError:
+                pass  # a shape that cannot be, which the visitor is told of where it is used
+            finally:
+                self._shapes.clear()
+                self._preparing.clear()
+
+        threading.Thread(target=prepare, daemon=True).start()
 
     def close(self) -> None:
         """Stop measuring."""

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -71,19 +71,23 @@ class Service:
         image: Image.Image,
         checkpoint: str | None = None,
         decoder_layers: int | None = None,
+        **shape: Any,
     ) -> Predictions:
         """Detect in an RGB picture, by default with what serves and at full depth.
+
+        `shape`: `queries`, `size` and `every_layer` of `Detector.detect`.
 
         Raises CheckpointError for a checkpoint that is unknown, barred or absent, and BadInput for
         a depth that it has not.
         """
-        name = self.detector(checkpoint).checkpoint  # loaded here: what ZeroGPU runs is a copy
-        return self._run(name, image, decoder_layers)
+        detector = self.detector(checkpoint)  # loaded here: what ZeroGPU runs is a copy
+        self.store.note_shape(detector, shape.get("queries"), shape.get("size"))
+        return self._run(detector.checkpoint, image, decoder_layers, shape)
 
     def _detect(
-        self, checkpoint: str, image: Image.Image, decoder_layers: int | None
+        self, checkpoint: str, image: Image.Image, decoder_layers: int | None, shape: dict
     ) -> Predictions:
-        return self.store.get(checkpoint).detect(image, decoder_layers)
+        return self.store.get(checkpoint).detect(image, decoder_layers, **shape)
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""

@@ -42,7 +42,7 @@ class Options:
 
     `stride`: detect in every n-th frame; those between keep the boxes of the one before.
     `longest`: longest side of the output, in pixels. `line`: count tracks that cross a level line
-    at this share of the height (0 is the top).
+    at this share of the height (0 is the top). `queries`, `size`: see `Detector.detect`.
     """
 
     decoder_layers: int | None = None
@@ -51,6 +51,8 @@ class Options:
     stride: int = 1
     longest: int | None = None
     line: float | None = None
+    queries: int | None = None
+    size: int | None = None
 
     def check(self) -> "Options":
         """Raises BadInput for a value out of range."""
@@ -273,7 +275,11 @@ def _drawn(
         fresh = item.index % options.stride == 0
         if fresh:
             predictions = detector.detect(
-                Image.fromarray(pixels), options.decoder_layers, every_layer=False
+                Image.fromarray(pixels),
+                options.decoder_layers,
+                queries=options.queries,
+                size=options.size,
+                every_layer=False,
             )
             tracked = tracks.update(
                 predictions.select(predictions.layers, options.threshold, options.classes)

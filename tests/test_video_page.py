@@ -8,11 +8,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from conftest import App
-from rtdetr_demo.clips import Limits
 from rtdetr_demo.detector import Detector
 from rtdetr_demo.errors import Busy, Expired
-from rtdetr_demo.jobs import FILES, Jobs
-from rtdetr_demo.video import Options
+from rtdetr_demo.jobs import Job, Jobs
+from rtdetr_demo.ui.video import FILES
+from rtdetr_demo.video import Options, Progress, Summary, process
 from test_serving import Caller, check_refusal
 from test_video import look, make_clip
 from visitor import Visitor
@@ -93,10 +93,20 @@ def test_every_hostile_question_about_a_video_is_a_sentence(call: Caller, functi
 def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
     detector = Detector.load("tiny", tiny)
     clip = make_clip(tmp_path / "clip.mp4", frames=300, size=(64, 48), sound=None)
-    jobs = Jobs(tmp_path, Limits(), running=1, kept=2)
-    first = jobs.start(clip, detector, Options())
+    jobs = Jobs(tmp_path, "videos", running=1, kept=2)
+
+    def work(source: Path):
+        def run(job: Job) -> Summary:
+            def tell(progress: Progress) -> None:
+                job.progress = progress
+
+            return process(source, job.folder, detector, Options(), tell, job.stop)
+
+        return run
+
+    first = jobs.start(work(clip))
     with pytest.raises(Busy, match="Try again"):
-        jobs.start(clip, detector, Options())
+        jobs.start(work(clip))
     while first.progress is None:
         time.sleep(0.01)
     first.stop.set()
@@ -105,12 +115,12 @@ def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
     assert look(first.folder / "annotated.mp4")["times"]
     letter = tmp_path / "letter.mp4"
     letter.write_text("no video")
-    failed = jobs.start(letter, detector, Options())
+    failed = jobs.start(work(letter))
     assert failed.thread
     failed.thread.join(10)
     assert "no video" in failed.error
     assert not failed.folder.exists()
-    third = jobs.start(clip, detector, Options())
+    third = jobs.start(work(clip))
     with pytest.raises(Expired):
         jobs.get(first.id)
     assert not first.folder.exists()

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError
 
 from ..errors import DemoError
 
@@ -20,6 +20,18 @@ class Request(BaseModel):
     """The base of what a page may ask; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Shaped(Request):
+    """A request for detections; `None`: the number of queries and the input size that the
+    checkpoint has."""
+
+    queries: StrictInt | None = None
+    size: StrictInt | None = None
+
+    @property
+    def shape(self) -> dict[str, int | None]:
+        return {"queries": self.queries, "size": self.size}
 
 
 R = TypeVar("R", bound=Request)

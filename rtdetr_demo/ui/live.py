@@ -14,7 +14,7 @@ from ..checkpoints import CATALOGUE
 from ..errors import BadInput
 from ..service import Service
 from ..turns import Viewers
-from .answers import Request, answering
+from .answers import Shaped, answering
 from .assets import read, script
 from .photo import colors
 
@@ -22,7 +22,7 @@ LOWEST_SCORE = 0.05
 """Candidates below this are not sent: the tab's threshold starts there."""
 
 
-class Frame(Request):
+class Frame(Shaped):
     viewer: Annotated[str, Field(min_length=8, max_length=64)]
     image: Annotated[str, Field(max_length=3_000_000)]
     checkpoint: Annotated[str, Field(max_length=500)] = ""
@@ -34,7 +34,9 @@ def live_tab(service: Service) -> None:
     gr.HTML(
         value={"checkpoints": [checkpoint.to_json() for checkpoint in CATALOGUE]},
         html_template=read("live.html"),
-        js_on_load=script("ask.js", "predictions.js", "stage.js", "camera.js", "live.js"),
+        js_on_load=script(
+            "ask.js", "shape.js", "predictions.js", "stage.js", "camera.js", "live.js"
+        ),
         server_functions=[_frame(service, Viewers(service.settings.live_viewers))],
         apply_default_css=False,
         elem_id="live",
@@ -51,7 +53,9 @@ def _frame(service: Service, viewers: Viewers) -> Callable[[Any], dict]:
             detector = service.detector(request.checkpoint)
             depth = min(request.decoder_layers, detector.depth)
             asked = time.perf_counter()
-            predictions = service.detect(image, request.checkpoint, depth)
+            predictions = service.detect(
+                image, request.checkpoint, depth, every_layer=False, **request.shape
+            )
             waited = time.perf_counter() - asked - predictions.timing.total / 1000
             answer = predictions.for_browser([predictions.layers], LOWEST_SCORE)
         finally:

@@ -1,13 +1,17 @@
 """The whole page: a heading, and one tab per way in."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
+from ..results import Results
 from ..service import Service
 from ..settings import Settings
 from ..sources import MAX_BYTES
 from .assets import STATIC
+from .lab import lab_tab
 from .live import live_tab
 from .photo import photo_tab
 from .video import video_tab
@@ -52,17 +56,20 @@ def _is_address(path: object) -> bool:
 
 def build(service: Service) -> gr.Blocks:
     """Lay out the page."""
+    results = Results(Path(get_upload_folder()))
     with Page(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
     ) as page:
         gr.HTML(HEADING, apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Photo", id="photo"):
-                photo_tab(service)
+                photo_tab(service, results)
             with gr.Tab("Live", id="live"):
                 live_tab(service)
             with gr.Tab("Video", id="video"):
                 video_tab(service)
+            with gr.Tab("Speed lab", id="lab"):
+                lab_tab(service, results)
     return page
 
 

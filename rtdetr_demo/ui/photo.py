@@ -18,7 +18,7 @@ from ..palette import class_color, text_color
 from ..predictions import Predictions, Selection, check_threshold
 from ..results import Results
 from ..service import Service
-from .answers import Request, answering
+from .answers import Request, Shaped, answering
 from .assets import read, script
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -30,7 +30,7 @@ class Checkpoint(Request):
     checkpoint: Annotated[str, Field(max_length=500)] = ""
 
 
-class Detect(Checkpoint):
+class Detect(Checkpoint, Shaped):
     path: str | None = None
     url: str | None = None
     example: str | None = None
@@ -45,13 +45,14 @@ class Download(Request):
     classes: list[str] | None = None
 
 
-def photo_tab(service: Service) -> None:
+def photo_tab(service: Service, results: Results) -> None:
     """Lay the tab out inside the current Blocks."""
-    results = Results(Path(get_upload_folder()))
     gr.HTML(
         value=_config(service),
         html_template=read("photo.html"),
-        js_on_load=script("ask.js", "predictions.js", "stage.js", "camera.js", "photo.js"),
+        js_on_load=script(
+            "ask.js", "shape.js", "predictions.js", "stage.js", "camera.js", "photo.js"
+        ),
         server_functions=_server_functions(service, results),
         apply_default_css=False,
         elem_id="photo",
@@ -64,9 +65,9 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
 
     @answering(Detect)
     def detect(request: Detect) -> dict:
-        content = _content(request, service, results)
+        content = picture_of(request, service, results)
         image = sources.read_picture(content)
-        predictions = service.detect(image, request.checkpoint)
+        predictions = service.detect(image, request.checkpoint, **request.shape)
         if request.result is None:
             result = results.keep(content, predictions)
         else:
@@ -139,7 +140,7 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
     return [detect, status, download, cancel, download_result]
 
 
-def _content(request: Detect, service: Service, results: Results) -> bytes:
+def picture_of(request: Detect, service: Service, results: Results) -> bytes:
     """The bytes of the picture that a request names."""
     if request.url is not None:
         return sources.fetch(request.url, service.settings.allowed_hosts)
@@ -228,7 +229,7 @@ def _api(service: Service, results: Results) -> Callable[..., dict]:
         """
         try:
             lowest = check_threshold(threshold)
-            picture = sources.read_picture(_content(_sent_file(image), service, results))
+            picture = sources.read_picture(picture_of(_sent_file(image), service, results))
             predictions = service.detect(picture, checkpoint, decoder_layers)
         except DemoError as error:
             raise gr.Error(str(error), print_exception=False) from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -12,18 +12,22 @@ from pydantic import Field, StrictFloat, StrictInt
 from ..checkpoints import CATALOGUE
 from ..clips import Limits
 from ..errors import TooLarge
-from ..jobs import FILES, Jobs
+from ..jobs import Job, Jobs
 from ..palette import class_color
 from ..service import Service
-from .answers import Request, answering
+from .answers import Request, Shaped, answering
 from .assets import read, script
 from .photo import data_url, inside
 
+if TYPE_CHECKING:
+    from ..video import Summary
+
+FILES = ("annotated.mp4", "detections.jsonl", "detections.csv")
 PREVIEW_SIZE = 640
 """Longest side of the preview, in pixels."""
 
 
-class Start(Request):
+class Start(Shaped):
     path: str
     checkpoint: Annotated[str, Field(max_length=500)] = ""
     decoder_layers: StrictInt
@@ -49,18 +53,20 @@ def video_tab(service: Service) -> None:
             "minutes": settings.video_minutes,
         },
         html_template=read("video.html"),
-        js_on_load=script("ask.js", "predictions.js", "stage.js", "video.js"),
-        server_functions=_functions(service, Jobs(Path(get_upload_folder()), limits)),
+        js_on_load=script("ask.js", "shape.js", "predictions.js", "stage.js", "video.js"),
+        server_functions=_functions(service, limits),
         apply_default_css=False,
         elem_id="video",
     )
 
 
-def _functions(service: Service, jobs: Jobs) -> list[Callable[[Any], dict]]:
+def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
+    jobs = Jobs(Path(get_upload_folder()), "videos")
+
     @answering(Start)
     def start(request: Start) -> dict:
         # It brings PyAV, OpenCV and supervision along, which a start of the page need not wait for.
-        from ..video import Options
+        from ..video import Options, Progress, process
 
         source = inside(Path(get_upload_folder()), Path(request.path))
         if source.stat().st_size > service.settings.video_mb * 2**20:
@@ -75,8 +81,18 @@ def _functions(service: Service, jobs: Jobs) -> list[Callable[[Any], dict]]:
             stride=request.stride,
             longest=request.longest,
             line=request.line,
+            **request.shape,
         ).check()
-        return {"id": jobs.start(source, detector, options).id}
+        detector.check_queries(request.queries)
+        detector.check_size(request.size)
+
+        def work(job: Job) -> "Summary":
+            def tell(progress: Progress) -> None:
+                job.progress = progress
+
+            return process(source, job.folder, detector, options, tell, job.stop, limits)
+
+        return {"id": jobs.start(work).id}
 
     @answering(Which)
     def state(request: Which) -> dict:
@@ -93,7 +109,7 @@ def _functions(service: Service, jobs: Jobs) -> list[Callable[[Any], dict]]:
             }
             if job.running and progress.preview is not None:
                 answer["preview"] = data_url(Image.fromarray(progress.preview), PREVIEW_SIZE)
-        if summary := job.summary:
+        if summary := job.result:
             labels = sorted({label for second in summary.seen for label in second})
             answer |= {
                 "frames": summary.frames,

@@ -111,6 +111,7 @@ async function loop(source) {
       viewer,
       image,
       checkpoint: checkpointInput.value,
+      ...shape,
       decoder_layers: depth,
     });
     if (!alive()) return;
@@ -250,6 +251,8 @@ on(".rt-snapshot", "click", async () => {
 });
 cameraInput.addEventListener("change", start);
 for (const input of [depthInput, thresholdInput]) input.addEventListener("input", draw);
+
+watchShape($(".rt-controls"), ({ layers }) => setSlider(depthInput, layers));
 
 video.classList.add("mirrored");
 checkpointInput.add(new Option("The one that serves", ""));

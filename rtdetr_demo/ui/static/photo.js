@@ -29,11 +29,12 @@ async function detect(source) {
   if (!source.result) state.source = source; // a new look at the same picture has the same source
   problem("");
   busy(source.result ? "Detecting again…" : source.url ? "Fetching the picture…" : "Detecting…");
-  const answer = await ask("detect", { ...source, checkpoint: chosenCheckpoint() });
+  const answer = await ask("detect", { ...source, ...shape, checkpoint: chosenCheckpoint() });
   if (turn !== state.asked) return;
   busy("");
   if (answer.error) return problem(answer.error);
   state.result = answer;
+  document.dispatchEvent(new CustomEvent("rt-result", { detail: answer.id }));
   stage.setPicture(answer.picture, answer.width, answer.height);
   setDepth(answer.layers.length);
   showSource();
@@ -442,6 +443,7 @@ on(".rt-custom", "submit", (event) => {
   if (state.custom) switchCheckpoint();
 });
 async function switchCheckpoint() {
+  if (shape.queries || shape.size) useShape({}); // they were measured on the one before
   state.status = null;
   remember();
   await refreshStatus();
@@ -540,6 +542,11 @@ on(".rt-snap", "click", async () => {
 });
 on(".rt-close", "click", () => camera.close());
 camera.addEventListener("close", () => closeCamera(video));
+
+watchShape($(".rt-controls"), ({ layers }) => {
+  setSlider(depthInput, layers);
+  if (state.result) detect({ result: state.result.id });
+});
 
 // --- Start -------------------------------------------------------------------------------------
 

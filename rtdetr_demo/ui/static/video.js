@@ -28,6 +28,7 @@ async function begin() {
   const answer = await ask("start", {
     path: state.path,
     checkpoint: $("#video-checkpoint").value,
+    ...shape,
     decoder_layers: number("#video-decoder-layers"),
     threshold: number("#video-threshold"),
     classes: classes.length ? classes : null,
@@ -155,6 +156,8 @@ on("#video-checkpoint", "change", (event) => {
   slider.max = chosen?.decoder_layers || 6;
   $(".rt-depth").value = slider.value;
 });
+
+watchShape($(".rt-controls"), ({ layers }) => setSlider($("#video-decoder-layers"), layers));
 
 $(".rt-video-limits").textContent =
   `MP4, MOV, WebM, AVI or MKV, up to ${config.minutes} minutes and ${config.max_bytes / 2 ** 20} MB`;

@@ -1,0 +1,144 @@
+"""The speed lab: what depth, queries and input size cost here, and two checkpoints side by side."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from pydantic import Field, StrictFloat, StrictInt
+
+from .. import sources
+from ..checkpoints import CATALOGUE
+from ..errors import BadInput
+from ..jobs import Job, Jobs
+from ..results import Results
+from ..service import Service
+from .answers import Request, answering
+from .assets import read, script
+from .photo import DISPLAY_SIZE, Detect, colors, data_url, picture_of
+
+if TYPE_CHECKING:
+    from ..benchmark import Report
+    from ..detector import Detector
+
+DEFAULT_EXAMPLE = "street.jpg"
+
+
+class Subject(Request):
+    """The picture: a result of the photo tab, or an example."""
+
+    result: str | None = None
+    example: str | None = None
+
+
+class Measure(Subject):
+    checkpoint: Annotated[str, Field(max_length=500)] = ""
+    rounds: Annotated[StrictInt, Field(ge=3, le=100)] = 10
+    threshold: Annotated[StrictFloat | StrictInt, Field(ge=0, le=1)] = 0.5
+    shapes: bool = True
+    pipeline: bool = False
+
+
+class Compare(Subject):
+    checkpoints: Annotated[
+        list[Annotated[str, Field(max_length=500)]], Field(min_length=2, max_length=2)
+    ]
+
+
+class Which(Request):
+    id: str
+
+
+def lab_tab(service: Service, results: Results) -> None:
+    """Lay the tab out inside the current Blocks."""
+    gr.HTML(
+        value={
+            "checkpoints": [checkpoint.to_json() for checkpoint in CATALOGUE],
+            "example": DEFAULT_EXAMPLE,
+        },
+        html_template=read("lab.html"),
+        js_on_load=script(
+            "ask.js", "shape.js", "predictions.js", "stage.js", "charts.js", "lab.js"
+        ),
+        server_functions=_functions(service, results),
+        apply_default_css=False,
+        elem_id="lab",
+    )
+
+
+def _functions(service: Service, results: Results) -> list[Callable[[Any], dict]]:
+    jobs = Jobs(Path(get_upload_folder()), "measurements", running=1)
+
+    def subject(request: Subject) -> bytes:
+        wanted = Detect(result=request.result, example=request.example)
+        if request.result is None and request.example is None:
+            wanted = Detect(example=DEFAULT_EXAMPLE)
+        return picture_of(wanted, service, results)
+
+    @answering(Measure)
+    def start(request: Measure) -> dict:
+        from ..benchmark import Plan, measure
+
+        image = sources.read_picture(subject(request))
+        detector = service.detector(request.checkpoint)
+        plan = Plan(
+            layers=tuple(range(1, detector.depth + 1)),
+            queries=_fewer_queries(detector) if request.shapes else (),
+            sizes=_sizes(detector) if request.shapes else (),
+            rounds=request.rounds,
+            threshold=request.threshold,
+            runtime=service.settings.runtime,
+            pipeline=request.pipeline,
+        )
+
+        def work(job: Job) -> "Report":
+            def tell(what: str, share: float) -> None:
+                job.progress = {"what": what, "share": round(share, 3)}
+
+            return measure(detector, image, plan, tell, job.stop)
+
+        return {"id": jobs.start(work).id}
+
+    @answering(Which)
+    def state(request: Which) -> dict:
+        job = jobs.get(request.id)
+        if job.error:
+            return {"error": job.error}
+        return {
+            "running": job.running,
+            "progress": job.progress,
+            "report": job.result and job.result.to_json(),
+        }
+
+    @answering(Which)
+    def cancel(request: Which) -> dict:
+        jobs.get(request.id).stop.set()
+        return {}
+
+    @answering(Compare)
+    def compare(request: Compare) -> dict:
+        image = sources.read_picture(subject(request))
+        names = [service.check(name or service.active) for name in request.checkpoints]
+        if names[0] == names[1]:
+            raise BadInput("These are the same checkpoint. Choose two different ones.")
+        both = [service.detect(image, name) for name in names]
+        # Once more: the first pass after loading is not what the next ones take.
+        both = [service.detect(image, name) for name in names]
+        return {
+            "sides": [{**one.for_browser(), "colors": colors(one)} for one in both],
+            "picture": data_url(image, DISPLAY_SIZE),
+        }
+
+    return [start, state, cancel, compare]
+
+
+def _fewer_queries(detector: "Detector") -> tuple[int, ...]:
+    """A third, two thirds and all of the checkpoint's queries: 100, 200, 300 of 300."""
+    return tuple(max(10, round(detector.queries * k / 3)) for k in (1, 2, 3))
+
+
+def _sizes(detector: "Detector") -> tuple[int, ...]:
+    """From half of the checkpoint's own size to all of it in four steps: 320, 416, 544, 640."""
+    own = min(detector.size)
+    return tuple(max(128, round(own * share / 32) * 32) for share in (0.5, 0.66, 0.84, 1))
