@@ -171,7 +171,7 @@ def measure(
             shape = {k: v for k, v in shapes[name].items() if k != "decoder_layers"}
             if plan.runtime != "torch":
                 on_progress(f"making {name} ready", share)
-                detector.accelerate(**shape, half=plan.runtime == "bf16")
+                detector.accelerate(**shape, half=plan.runtime == "bf16", stop=stop)
             check()
         contenders = {
             name: lambda name=name: detector.detect(image, **shapes[name], every_layer=False)

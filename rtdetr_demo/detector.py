@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrIma
 from transformers.utils import logging as transformers_logging
 
 from . import backbone as _backbone  # noqa: F401  (registers the bundled checkpoint's backbone)
-from .errors import BadInput, CheckpointError
+from .errors import BadInput, Cancelled, CheckpointError
 from .fuse import fuse
 from .predictions import Predictions, Timing
 from .preprocess import Preprocess
@@ -111,16 +112,22 @@ class Detector:
         return str(self.model.dtype).removeprefix("torch.")
 
     def accelerate(
-        self, queries: int | None = None, size: int | None = None, *, half: bool = False
+        self,
+        queries: int | None = None,
+        size: int | None = None,
+        *,
+        half: bool = False,
+        stop: threading.Event | None = None,
     ) -> bool:
         """Prepare OpenVINO for a shape on a CPU, if it is installed; takes some seconds.
 
-        PyTorch serves until then, and goes on where this gives False. `half`: in bfloat16.
+        PyTorch serves until then, and goes on where this gives False. `half`: in bfloat16. A thread
+        that does this must be stopped by `stop` and joined before Python ends.
         """
         key = self._key(queries, size)
         if self.device.type != "cpu" or key in self._runtimes:
             return key in self._runtimes
-        ready = (half and self._openvino(key, half=True)) or self._openvino(key)
+        ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
         if not ready:
             return False
         with _TURNS:
@@ -129,10 +136,12 @@ class Detector:
             self._runtimes[key] = ready
         return True
 
-    def _openvino(self, key: tuple[int, tuple[int, int]], half: bool = False) -> OpenVino | None:
+    def _openvino(
+        self, key: tuple[int, tuple[int, int]], half: bool, stop: threading.Event | None
+    ) -> OpenVino | None:
         try:
-            return OpenVino(Stages(self.model, key[0]).eval(), key[1], half)
-        except ImportError:
+            return OpenVino(Stages(self.model, key[0]).eval(), key[1], half, stop)
+        except (ImportError, Cancelled):
             return None
         except Exception as error:
             # A compiler has no end of ways to fail, and PyTorch serves as well.

@@ -85,7 +85,7 @@ class Jobs:
             job.stop.set()
         for job in list(self._jobs.values()):
             if job.thread:
-                job.thread.join(5)
+                job.thread.join(15)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:

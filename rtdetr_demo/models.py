@@ -87,7 +87,7 @@ class ModelStore:
         self._folders: dict[str, Path] = {}
         self._latencies: dict[str, Latency | None] = {}
         self._downloads: dict[str, hub.Download] = {}
-        self._measuring: dict[str, threading.Thread] = {}
+        self._background: dict[str, threading.Thread] = {}
         self._shapes: Counter[tuple[str, int | None, int | None]] = Counter()
         self._preparing = threading.Event()
         self._closing = threading.Event()
@@ -135,7 +135,7 @@ class ModelStore:
             raise
         log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
         measuring = threading.Thread(target=self._measure, args=(detector,), daemon=True)
-        self._measuring[checkpoint] = measuring
+        self._background[checkpoint] = measuring
         measuring.start()
         mine.set_result(detector)
         self._drop_excess(checkpoint)
@@ -154,19 +154,20 @@ class ModelStore:
 
         def prepare() -> None:
             try:
-                detector.accelerate(queries, size, half=self._runtime == "bf16")
+                detector.accelerate(queries, size, half=self._runtime == "bf16", stop=self._closing)
             except DemoError:
                 pass  # a shape that cannot be, which the visitor is told of where it is used
             finally:
                 self._shapes.clear()
                 self._preparing.clear()
 
-        threading.Thread(target=prepare, daemon=True).start()
+        self._background["a shape"] = threading.Thread(target=prepare, daemon=True)
+        self._background["a shape"].start()
 
     def close(self) -> None:
         """Stop measuring."""
         self._closing.set()
-        for thread in list(self._measuring.values()):
+        for thread in list(self._background.values()):
             thread.join()
 
     def latency(self, checkpoint: str) -> Latency | None:
@@ -177,7 +178,7 @@ class ModelStore:
         """Whether a measurement is under way, or about to begin because the model is loading."""
         with self._lock:
             future = self._detectors.get(checkpoint)
-        thread = self._measuring.get(checkpoint)
+        thread = self._background.get(checkpoint)
         return (future is not None and not future.done()) or (
             thread is not None and thread.is_alive()
         )
@@ -204,7 +205,7 @@ class ModelStore:
             # What serves now is known, and serves while something faster is made ready.
             if self._runtime == "torch" or self._closing.is_set():
                 return
-            if detector.accelerate(half=self._runtime == "bf16"):
+            if detector.accelerate(half=self._runtime == "bf16", stop=self._closing):
                 log.info("%s now runs on %s", detector.checkpoint, detector.runtime().name)
                 self._drop_excess(detector.checkpoint)
                 self._latencies[detector.checkpoint] = measure_latency(detector, stop=self._closing)

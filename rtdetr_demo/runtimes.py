@@ -9,6 +9,7 @@ import copy
 import functools
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections import OrderedDict
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .errors import Cancelled
 from .stages import Stages
 
 log = logging.getLogger(__name__)
@@ -137,10 +139,16 @@ class OpenVino:
     `HALF_TOLERANCE`).
 
     Raises ImportError where OpenVINO is not installed, RuntimeError where it cannot compile the
-    stages or disagrees with PyTorch.
+    stages or disagrees with PyTorch, Cancelled where `stop` was set meanwhile.
     """
 
-    def __init__(self, stages: Stages, size: tuple[int, int], half: bool = False):
+    def __init__(
+        self,
+        stages: Stages,
+        size: tuple[int, int],
+        half: bool = False,
+        stop: threading.Event | None = None,
+    ):
         # It would report each conversion to its makers; without this module it does not.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
@@ -149,6 +157,7 @@ class OpenVino:
         self._precision = "bf16" if half else "f32"
         self._tolerance = HALF_TOLERANCE if half else 1
         self._ov = openvino
+        self._stop = stop or threading.Event()
         self._core = openvino.Core()
         began = time.perf_counter()
         # Tracing swaps methods of modules for a while: not on those that serve. Weights are shared.
@@ -202,6 +211,8 @@ class OpenVino:
             yield f"decoder layer {number + 1}", functools.partial(run_layer, number)
 
     def _compile(self, stage: nn.Module, *given: Tensor) -> Any:
+        if self._stop.is_set():
+            raise Cancelled("No longer needed.")
         traced = torch.jit.trace(stage, given, check_trace=False, strict=False)
         shapes = [list(one.shape) for one in given]
         model = self._ov.convert_model(traced, example_input=given, input=shapes)

@@ -27,13 +27,15 @@ from .detect import load
 from .detector import Detector
 from .errors import BadInput, Cancelled
 from .palette import class_color, text_color
-from .predictions import Detection, check_threshold
+from .predictions import Detection, Predictions, check_threshold
 from .settings import RUNTIMES
 
 # It reports every box that a prediction has turned inside out, which happens to lost tracks.
 logging.getLogger("norfair").setLevel(logging.ERROR)
 
 T = TypeVar("T")
+
+GPU_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Options:
     line: float | None = None
     queries: int | None = None
     size: int | None = None
+
+    def wants(self, item: "Frame | av.Packet") -> bool:
+        """Whether to detect in this one."""
+        return isinstance(item, Frame) and item.index % self.stride == 0
 
     def check(self) -> "Options":
         """Raises BadInput for a value out of range."""
@@ -262,25 +268,17 @@ def _drawn(
     tracks, pen, tracked = Tracks(rate / options.stride), None, list[Tracked]()
     seen: dict[int, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     progress, began, told = Progress(total=reader.frames), time.monotonic(), 0.0
-    for item in items:
+    for item, pixels, predictions in _detected(items, detector, options):
         if stop.is_set():
             summary.cancelled = True
             break
         if not isinstance(item, Frame):
             yield item
             continue
-        pixels = _resized(item.pixels, options.longest)
         if pen is None:
             pen = Pen(detector.class_names, (pixels.shape[1], pixels.shape[0]), options.line)
-        fresh = item.index % options.stride == 0
-        if fresh:
-            predictions = detector.detect(
-                Image.fromarray(pixels),
-                options.decoder_layers,
-                queries=options.queries,
-                size=options.size,
-                every_layer=False,
-            )
+        fresh = predictions is not None
+        if predictions is not None:
             tracked = tracks.update(
                 predictions.select(predictions.layers, options.threshold, options.classes)
             )
@@ -305,6 +303,51 @@ def _drawn(
     if pen is not None and pen.zone is not None:
         summary.crossed_down, summary.crossed_up = pen.zone.out_count, pen.zone.in_count
     on_progress(progress)
+
+
+def _detected(
+    items: Iterable[Frame | av.Packet], detector: Detector, options: Options
+) -> Iterator[tuple[Frame | av.Packet, np.ndarray, Predictions | None]]:
+    """Each item with its picture in the output's size, and predictions where the stride asks.
+
+    A card gets frames in batches; a CPU gains nothing by them.
+    """
+    batch = _batch(detector)
+    waiting: list[tuple[Frame | av.Packet, np.ndarray]] = []
+    images: list[Image.Image] = []
+
+    def flush() -> Iterator[tuple[Frame | av.Packet, np.ndarray, Predictions | None]]:
+        answers = iter(
+            detector.detect_batch(
+                images,
+                options.decoder_layers,
+                queries=options.queries,
+                size=options.size,
+                every_layer=False,
+            )
+            if images
+            else []
+        )
+        for item, pixels in waiting:
+            yield item, pixels, next(answers) if options.wants(item) else None
+        waiting.clear()
+        images.clear()
+
+    for item in items:
+        pixels = np.empty(0)
+        if isinstance(item, Frame):
+            pixels = _resized(item.pixels, options.longest)
+        waiting.append((item, pixels))
+        if options.wants(item):
+            images.append(Image.fromarray(pixels))
+        frames = sum(isinstance(one, Frame) for one, _ in waiting)
+        if len(images) >= batch or not images or frames >= 4 * GPU_BATCH:
+            yield from flush()
+    yield from flush()
+
+
+def _batch(detector: Detector) -> int:
+    return GPU_BATCH if detector.device.type == "cuda" else 1
 
 
 def _resized(pixels: np.ndarray, longest: int | None) -> np.ndarray:
@@ -380,11 +423,18 @@ def run(options: argparse.Namespace) -> int:
         total = progress.total or "?"
         print(f"\r{progress.done} of {total}, {progress.fps:.1f} FPS{left}  ", end="", flush=True)
 
+    # It takes seconds to be ready, and the first frames need not wait for that.
+    stop = threading.Event()
+    wanted = {"half": options.runtime == "bf16", "stop": stop}
+    helper = threading.Thread(target=detector.accelerate, kwargs=wanted, daemon=True)
     if options.runtime != "torch":
-        # It takes seconds to be ready, and the first frames need not wait for that.
-        half = options.runtime == "bf16"
-        threading.Thread(target=detector.accelerate, kwargs={"half": half}, daemon=True).start()
-    summary = process(options.source, options.folder, detector, settings, tell)
+        helper.start()
+    try:
+        summary = process(options.source, options.folder, detector, settings, tell)
+    finally:
+        stop.set()
+        if helper.ident:
+            helper.join()
     print(f"\n{summary.frames} frames written to {options.folder / 'annotated.mp4'}")
     if settings.line is not None:
         print(f"crossed downwards: {summary.crossed_down}, upwards: {summary.crossed_up}")

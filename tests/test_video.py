@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import EXAMPLES
@@ -172,11 +173,37 @@ def test_detections_are_written_per_frame(clip, detector, tmp_path):
 
 def test_a_stride_detects_in_every_nth_frame_and_writes_them_all(clip, tmp_path, tiny):
     detector = Detector.load("tiny", tiny)
-    runs, real = [], detector.detect
-    detector.detect = lambda *a: runs.append(a) or real(*a)  # type: ignore[method-assign]
+    runs, real = [], detector.detect_batch
+    detector.detect_batch = lambda *a, **k: runs.append(a) or real(*a, **k)  # type: ignore[method-assign]
     assert process(clip, tmp_path, detector, Options(threshold=0.8, stride=5)).frames == 20
     assert len(runs) == 4
     assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_card_gets_frames_in_batches_and_gives_the_same(
+    clip, tmp_path, tiny, stride, monkeypatch
+):
+    detector = Detector.load("tiny", tiny, torch.device("cpu"))
+    options = Options(threshold=0.8, stride=stride)
+    one, many = tmp_path / "one", tmp_path / "many"
+    one.mkdir(), many.mkdir()
+    process(clip, one, detector, options)
+    sizes, real = [], detector.detect_batch
+    detector.detect_batch = (  # type: ignore[method-assign]
+        lambda images, *a, **k: sizes.append(len(images)) or real(images, *a, **k)
+    )
+    monkeypatch.setattr("rtdetr_demo.video._batch", lambda _: 8)
+    assert process(clip, many, detector, options).frames == 20
+    assert sizes == ([8, 8, 4] if stride == 1 else [7])
+    lines = [
+        [json.loads(line) for line in (folder / "detections.jsonl").open()]
+        for folder in (one, many)
+    ]
+    assert [line["frame"] for line in lines[0]] == [line["frame"] for line in lines[1]]
+    for alone, together in zip(*lines, strict=True):
+        assert len(alone["detections"]) == len(together["detections"])
+    assert look(one / "annotated.mp4")["times"] == look(many / "annotated.mp4")["times"]
 
 
 def test_the_output_can_be_made_smaller(clip, detector, tmp_path):
@@ -209,14 +236,14 @@ def test_tracks_keep_their_numbers_through_a_gap():
 
 def test_seconds_count_tracks_and_a_line_counts_crossings(clip, tmp_path, tiny, monkeypatch):
     class Walks(Detector):
-        def detect(self, image, decoder_layers=None):
-            predictions = super().detect(image, decoder_layers)
+        def detect_batch(self, images, *arguments, **shape):
+            [predictions] = super().detect_batch(images, *arguments, **shape)
             y = 5 * next(steps)
-            object.__setattr__(predictions, "scores", np.full((6, 300), 0.0, np.float32))
+            predictions.scores[:] = 0
             predictions.scores[:, 0] = 0.9
             predictions.labels[:, 0] = 0
             predictions.boxes[:, 0] = [20, y, 60, y + 20]
-            return predictions
+            return [predictions]
 
     steps = iter(range(100))
     summary = process(clip, tmp_path, Walks.load("walks", tiny), Options(line=0.5))
@@ -323,5 +350,5 @@ def test_the_command_does_the_same(clip, tmp_path, tiny, capsys):
     assert main(["video", str(clip), str(out), *arguments]) == 0
     assert "20 frames written" in capsys.readouterr().out
     assert len(look(out / "annotated.mp4")["times"]) == 20
-    assert main(["video", "no-such.mp4", str(out), "--checkpoint", str(tiny)]) == 1
+    assert main(["video", "no-such.mp4", str(out), *arguments]) == 1
     assert "no video that can be opened" in capsys.readouterr().err
