@@ -101,30 +101,34 @@ async function loop(source) {
       await sleep(100);
       continue;
     }
-    if (!state.unseen) await Promise.race([nextFrame(), sleep(1000)]);
-    if (!alive() || idle() || !video.videoWidth) continue;
-    state.unseen = false;
-    const began = performance.now();
-    const depth = Number(depthInput.value);
-    const image = grab();
-    const answer = await ask("frame", {
-      viewer,
-      image,
-      checkpoint: checkpointInput.value,
-      ...shape,
-      decoder_layers: depth,
-    });
-    if (!alive()) return;
-    if (answer.error) {
-      problem(answer.error);
-      await sleep(Math.min(1000 * 2 ** failures++, 4000));
-      continue;
+    let sent = await send(alive);
+    while (sent) {
+      const answer = await sent.answer;
+      if (!alive()) return;
+      if (answer.error) {
+        problem(answer.error);
+        await sleep(Math.min(1000 * 2 ** failures++, 4000));
+        break;
+      }
+      failures = 0;
+      problem("");
+      note(answer, sent.depth, performance.now() - sent.began);
+      // The server gets its next frame before this answer is drawn: neither waits for the other.
+      sent = await send(alive);
+      show(answer);
     }
-    if (failures) failures = 0;
-    problem("");
-    note(answer, depth, performance.now() - began);
-    show(answer);
   }
+}
+
+/** Send the camera's newest frame; gives its promised answer, or null while there is none to send. */
+async function send(alive) {
+  if (!state.unseen) await Promise.race([nextFrame(), sleep(1000)]);
+  if (!alive() || idle() || !video.videoWidth) return null;
+  state.unseen = false;
+  const began = performance.now();
+  const depth = Number(depthInput.value);
+  const request = { viewer, image: grab(), checkpoint: checkpointInput.value, ...shape };
+  return { began, depth, answer: ask("frame", { ...request, decoder_layers: depth }) };
 }
 
 const canvas = document.createElement("canvas");
