@@ -187,6 +187,14 @@ def app(tiny: Path) -> Iterator[App]:
 
 
 @pytest.fixture(scope="session")
+def bundled_app() -> Iterator[App]:
+    """The app on the checkpoint that ships with it, as on a machine without a hub."""
+    running = App("--checkpoint", "bundled", HF_HUB_OFFLINE="1")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
 def camera_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of a pan over a photograph of people, as the camera of the browser below."""
     clip = tmp_path_factory.mktemp("camera") / "camera.y4m"

@@ -73,6 +73,22 @@ def test_boxes_and_readouts_appear_over_the_camera(spectator: Spectator):
     assert "L" in drawn
 
 
+def test_nothing_is_cut_off_on_a_phone(browser: Browser, app: App):
+    spectator = Spectator(browser, app.url, "phone")
+    spectator.start()
+    spectator.wait_for_frames(3)
+    assert spectator.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    spectator.close()
+
+
+def test_boxes_follow_people_before_the_camera(browser: Browser, bundled_app: App):
+    spectator = Spectator(browser, bundled_app.url)
+    spectator.start()
+    people = spectator.page.locator('#live-stage .detection[data-label="person"]')
+    expect(people.first).to_be_attached(timeout=60_000)
+    spectator.close()
+
+
 def test_the_slider_cuts_the_decoder_from_the_next_frame(spectator: Spectator):
     answers: list[dict] = []
     spectator.page.on(

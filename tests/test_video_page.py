@@ -1,7 +1,9 @@
 """The video tab in a real browser, and the work behind it."""
 
+import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,30 @@ def test_a_clip_goes_in_and_an_annotated_one_comes_out(browser: Browser, app: Ap
         assert caught.value.suggested_filename == name
         assert Path(caught.value.path()).stat().st_size > 0
     assert page.locator(".rt-seen path").count() >= 1
+    visitor.close()
+
+
+def test_the_example_shows_cows_that_keep_their_numbers(browser: Browser, bundled_app: App):
+    """A clip end to end, with the checkpoint that ships."""
+    visitor = Visitor(browser, bundled_app.url)
+    page = visitor.page
+    page.get_by_role("tab", name="Video").click()
+    page.get_by_role("button", name="Try the example").click()
+    expect(page.locator(".rt-outcome-text")).to_have_text("Done: 96 frames.", timeout=120_000)
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="JSON lines").click()
+    lines = [json.loads(line) for line in Path(caught.value.path()).read_text().splitlines()]
+    assert len(lines) == 96
+    lives: Counter[int] = Counter()
+    for line in lines:
+        lives.update(one["id"] for one in line["detections"] if one["label"] == "cow")
+    assert lives
+    assert max(lives.values()) > 60  # one is followed for most of the clip
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="Video").click()
+    seen = look(Path(caught.value.path()))
+    assert (seen["codec"], seen["pixels"], len(seen["times"])) == ("h264", "yuv420p", 96)
+    assert seen["times"][-1] == pytest.approx(95 / 12, abs=0.01)
     visitor.close()
 
 

@@ -17,7 +17,7 @@ from ..palette import class_color
 from ..service import Service
 from .answers import Request, Shaped, answering
 from .assets import read, script
-from .photo import data_url, inside
+from .photo import EXAMPLES, data_url, inside
 
 if TYPE_CHECKING:
     from ..video import Summary
@@ -28,7 +28,8 @@ PREVIEW_SIZE = 640
 
 
 class Start(Shaped):
-    path: str
+    path: str | None = None
+    """An upload; none: the example clip."""
     checkpoint: Annotated[str, Field(max_length=500)] = ""
     decoder_layers: StrictInt
     threshold: StrictFloat | StrictInt
@@ -68,7 +69,9 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
         # It brings PyAV, OpenCV and supervision along, which a start of the page need not wait for.
         from ..video import Options, Progress, process
 
-        source = inside(Path(get_upload_folder()), Path(request.path))
+        source = EXAMPLES / "cows.mp4"
+        if request.path is not None:
+            source = inside(Path(get_upload_folder()), Path(request.path))
         if source.stat().st_size > service.settings.video_mb * 2**20:
             raise TooLarge(
                 f"This video is over {service.settings.video_mb} MB. Send a smaller one."

@@ -3,7 +3,7 @@
 const root = element.querySelector(".rt-video");
 const $ = (selector) => root.querySelector(selector);
 const config = props.value;
-const state = { path: null, job: null };
+const state = { path: null, job: null }; // without a path, the clip is the example
 const player = $("video");
 
 async function choose(file) {
@@ -38,7 +38,7 @@ async function begin() {
   });
   if (answer.error) return fail(answer.error);
   state.job = answer.id;
-  $(".rt-upload").disabled = $(".rt-again").disabled = true;
+  for (const name of [".rt-upload", ".rt-example", ".rt-again"]) $(name).disabled = true;
   $(".rt-cancel").disabled = false;
   watch(answer.id);
 }
@@ -107,8 +107,7 @@ function show(shown, source) {
 function ready() {
   tell("");
   state.job = null;
-  $(".rt-upload").disabled = false;
-  $(".rt-again").disabled = !state.path;
+  for (const name of [".rt-upload", ".rt-example", ".rt-again"]) $(name).disabled = false;
 }
 
 function fail(sentence) {
@@ -137,6 +136,10 @@ on(".rt-file", "change", (event) => {
   event.target.value = "";
 });
 on(".rt-again", "click", begin);
+on(".rt-example", "click", () => {
+  state.path = null;
+  begin();
+});
 on(".rt-cancel", "click", async () => {
   $(".rt-cancel").disabled = true;
   if (state.job) await ask("cancel", { id: state.job });
