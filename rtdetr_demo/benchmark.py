@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import sys
 import threading
@@ -86,13 +87,17 @@ def alternate(
     rounds: int,
     on_turn: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[float]]:
-    """Milliseconds of each contender, `rounds` times in turn, after one turn to warm up."""
+    """Milliseconds of each contender, `rounds` times in turn, after one turn to warm up.
+
+    The order changes from turn to turn, so that nobody always follows the same one.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    done = 0
+    names, order, done = list(contenders), random.Random(0), 0
     for turn in range(rounds + 1):
-        for name, run in contenders.items():
+        order.shuffle(names)
+        for name in names:
             began = time.perf_counter()
-            run()
+            contenders[name]()
             if turn > 0:
                 times[name].append(1000 * (time.perf_counter() - began))
             done += 1

@@ -18,7 +18,7 @@ from rtdetr_demo.predictions import Detection
 def test_contenders_take_turns_after_one_to_warm_up():
     calls: list[str] = []
     times = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
-    assert calls == ["a", "b"] * 4
+    assert [sorted(calls[i : i + 2]) for i in range(0, 8, 2)] == [["a", "b"]] * 4
     assert [len(taken) for taken in times.values()] == [3, 3]
 
 

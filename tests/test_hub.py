@@ -131,7 +131,7 @@ def bundled_stands_in(tiny: Path, monkeypatch) -> Iterator[None]:
 
 
 def started(checkpoint: str) -> Service:
-    service = Service(Settings(checkpoint=checkpoint))
+    service = Service(Settings(runtime="torch", checkpoint=checkpoint))
     service.start()
     return service
 
@@ -214,17 +214,17 @@ def test_visitors_never_learn_where_the_operator_keeps_a_checkpoint(tiny: Path, 
 
 def test_two_visitors_who_ask_for_one_download_get_one(hub: HubStandIn):
     hub.behave = "slow"
-    service = Service(Settings(checkpoint=BUNDLED))
+    service = Service(Settings(runtime="torch", checkpoint=BUNDLED))
     assert service.store.download(MODEL) is service.store.download(MODEL)
     service.store.download(MODEL).cancel()
 
 
 def test_a_visitor_may_not_load_what_the_operator_did_not_allow(tiny: Path):
-    barred = Service(Settings(checkpoint=BUNDLED))
+    barred = Service(Settings(runtime="torch", checkpoint=BUNDLED))
     for name in (str(tiny), "owner/tiny", "/etc", "../x"):
         with pytest.raises(CheckpointError, match="not on this demo's list"):
             barred.detector(name)
-    free = Service(Settings(checkpoint=BUNDLED, any_checkpoint=True))
+    free = Service(Settings(runtime="torch", checkpoint=BUNDLED, any_checkpoint=True))
     assert free.detector(str(tiny)).depth == 6
 
 
@@ -232,7 +232,7 @@ def test_a_model_is_loaded_once_however_many_ask(tiny: Path, monkeypatch):
     loads = []
     real = Detector.load
     monkeypatch.setattr(Detector, "load", lambda name, *_: loads.append(name) or real(name, tiny))
-    service = Service(Settings(checkpoint=str(tiny)))
+    service = Service(Settings(runtime="torch", checkpoint=str(tiny)))
     found = []
     threads = [threading.Thread(target=lambda: found.append(service.detector())) for _ in range(20)]
     for thread in threads:
@@ -251,7 +251,7 @@ def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Pa
         for file in hub_module.FILES:
             (copy / file).write_bytes((tiny / file).read_bytes())
         copies.append(str(copy))
-    service = Service(Settings(checkpoint=copies[0], any_checkpoint=True))
+    service = Service(Settings(runtime="torch", checkpoint=copies[0], any_checkpoint=True))
     first = service.detector(copies[0])
     service.store._memory_bytes = int(first.memory_bytes * 2.5)
     service.detector(copies[1])
@@ -261,7 +261,7 @@ def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Pa
 
 
 def test_the_latency_of_every_depth_is_measured_after_a_model_loads(tiny: Path):
-    service = Service(Settings(checkpoint=str(tiny)))
+    service = Service(Settings(runtime="torch", checkpoint=str(tiny)))
     name = tiny.name
     assert service.store.latency(name) is None
     service.detector()
@@ -275,6 +275,43 @@ def test_the_latency_of_every_depth_is_measured_after_a_model_loads(tiny: Path):
     assert latency.size == (160, 160)
 
 
+def test_what_is_made_ready_in_the_background_is_measured_again(tiny: Path, monkeypatch):
+    asked: list[dict] = []
+
+    def accelerate(self, *_: object, **how: object) -> bool:
+        asked.append(how)
+        assert service.store.latency(tiny.name), "the plain path serves, and is known, before"
+        monkeypatch.setattr(self.plain_runtime(), "name", "Faster", raising=False)
+        return True
+
+    monkeypatch.setattr("rtdetr_demo.detector.Detector.accelerate", accelerate)
+    service = Service(Settings(runtime="bf16", checkpoint=str(tiny)))
+    service.detector()
+    wait_for(lambda: not service.store.measuring(tiny.name), 60)
+    latency = service.store.latency(tiny.name)
+    assert latency is not None
+    assert latency.runtime == "Faster"
+    assert [how["half"] for how in asked] == [True]
+
+
+def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny: Path, noise, monkeypatch):
+    asked: list[tuple] = []
+    monkeypatch.setattr(
+        "rtdetr_demo.detector.Detector.accelerate",
+        lambda self, *shape, **how: asked.append(shape) or True,
+    )
+    service = Service(Settings(checkpoint=str(tiny)))
+    service.detector()
+    wait_for(lambda: not service.store.measuring(tiny.name), 60)
+    asked.clear()
+    for _ in range(9):
+        service.detect(noise, size=128)
+    assert not asked
+    for _ in range(5):
+        service.detect(noise, size=128)
+    wait_for(lambda: asked == [(None, 128)], 10)
+
+
 def test_on_zero_gpu_spaces_detection_is_marked_for_the_card(tiny: Path, noise, monkeypatch):
     calls = []
 
@@ -286,7 +323,7 @@ def test_on_zero_gpu_spaces_detection_is_marked_for_the_card(tiny: Path, noise, 
         return run
 
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
-    service = Service(Settings(checkpoint=str(tiny)))
+    service = Service(Settings(runtime="torch", checkpoint=str(tiny)))
     assert service.detect(noise).layers == 6
     assert calls == ["_detect"]
 

@@ -78,10 +78,11 @@ def _functions(service: Service, results: Results) -> list[Callable[[Any], dict]
 
     @answering(Measure)
     def start(request: Measure) -> dict:
-        from ..benchmark import Plan, measure
-
         image = sources.read_picture(subject(request))
         detector = service.detector(request.checkpoint)
+        # Only now: transformers must not be imported twice at once, and a load imports it.
+        from ..benchmark import Plan, measure
+
         plan = Plan(
             layers=tuple(range(1, detector.depth + 1)),
             queries=_fewer_queries(detector) if request.shapes else (),
@@ -141,4 +142,5 @@ def _fewer_queries(detector: "Detector") -> tuple[int, ...]:
 def _sizes(detector: "Detector") -> tuple[int, ...]:
     """From half of the checkpoint's own size to all of it in four steps: 320, 416, 544, 640."""
     own = min(detector.size)
-    return tuple(max(128, round(own * share / 32) * 32) for share in (0.5, 0.66, 0.84, 1))
+    steps = [max(128, round(own * share / 32) * 32) for share in (0.5, 0.66, 0.84, 1)]
+    return tuple(dict.fromkeys(steps))

@@ -242,10 +242,10 @@ on(".rt-charts", "keydown", (event) => {
   event.preventDefault();
   pick(Number(pointed(event).dataset.point));
 });
-document.addEventListener("rt-result", ({ detail }) => {
-  window.rtResult = detail;
-  $(".rt-subject").textContent = "the picture of the photo tab";
-});
+const showSubject = () =>
+  ($(".rt-subject").textContent = window.rtResult ? "the picture of the photo tab" : "the example picture");
+document.addEventListener("rt-result", showSubject);
+showSubject();
 
 const options = config.checkpoints.map(({ id, title, trained_on }) => [`${title} · ${trained_on}`, id]);
 for (const select of root.querySelectorAll(".rt-lab-checkpoint, .rt-side-0, .rt-side-1"))

@@ -34,7 +34,8 @@ async function detect(source) {
   busy("");
   if (answer.error) return problem(answer.error);
   state.result = answer;
-  document.dispatchEvent(new CustomEvent("rt-result", { detail: answer.id }));
+  window.rtResult = answer.id;
+  document.dispatchEvent(new CustomEvent("rt-result"));
   stage.setPicture(answer.picture, answer.width, answer.height);
   setDepth(answer.layers.length);
   showSource();

@@ -5,6 +5,7 @@ const shape = (window.rtShape ??= { queries: null, size: null });
 /** Set them, and where given the decoder depth; `null` is what the checkpoint has. */
 function useShape({ queries = null, size = null, layers = null }) {
   Object.assign(shape, { queries, size });
+  window.rtDepth = layers;
   document.dispatchEvent(new CustomEvent("rt-shape", { detail: { layers } }));
 }
 
@@ -26,6 +27,7 @@ function watchShape(controls, onChange) {
     onChange(detail);
   });
   show();
+  if (window.rtDepth) onChange({ layers: window.rtDepth }); // set before this tab was first opened
 }
 
 /** Put a depth into a slider. */
