@@ -5,6 +5,8 @@ one run, so that whatever else the machine does falls on all of them alike.
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import os
 import platform
@@ -13,7 +15,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +32,7 @@ from .checkpoints import BUNDLED
 from .detect import load
 from .detector import Detector
 from .errors import BadInput, Cancelled
-from .predictions import Detection
+from .predictions import Detection, Predictions
 from .settings import RUNTIMES
 
 PIPELINE = "transformers pipeline"
@@ -67,6 +69,11 @@ class Line:
     value: int | None = None
     runtime: str = ""
     agreement: float | None = None
+
+    @classmethod
+    def of(cls, contender: str, milliseconds: Sequence[float]) -> "Line":
+        p5, p95 = np.percentile(milliseconds, [5, 95])
+        return cls(contender, statistics.median(milliseconds), float(p5), float(p95))
 
 
 @dataclass
@@ -128,6 +135,39 @@ def _iou(one: Detection, other: Detection) -> float:
     return width * height / (sum(areas) - width * height)
 
 
+@dataclass(frozen=True)
+class Contender:
+    """Our detector at one setting of one knob; `shape` as `Detector.accelerate` takes it."""
+
+    name: str
+    kind: str
+    value: int
+    shape: dict[str, int]
+    depth: int | None = None
+
+    def detect(self, detector: Detector, image: Image.Image) -> Predictions:
+        return detector.detect(image, self.depth, every_layer=False, **self.shape)
+
+
+def contenders(detector: Detector, plan: Plan) -> list[list[Contender]]:
+    """All that a plan times, in groups that can be ready at the same time: first the depths.
+
+    Raises BadInput for a depth, a size or a number of queries that the checkpoint cannot have.
+    """
+    depths = [
+        Contender(f"{k} of {detector.depth} layers", "layers", k, {}, detector.check_depth(k))
+        for k in plan.layers
+    ]
+    shapes = [
+        Contender(f"{k} of {detector.queries} queries", "queries", k, {"queries": k})
+        for k in plan.queries
+    ] + [Contender(f"size {k}", "size", k, {"size": k}) for k in plan.sizes]
+    for one in shapes:
+        detector.check_queries(one.shape.get("queries"))
+        detector.check_size(one.shape.get("size"))
+    return [depths, *([one] for one in shapes)]
+
+
 def measure(
     detector: Detector,
     image: Image.Image,
@@ -137,101 +177,66 @@ def measure(
 ) -> Report:
     """Carry a plan out on a picture. Tells what it does and how far it is (0 to 1).
 
-    Raises BadInput for a depth, a size or a number of queries that the checkpoint cannot have,
-    Cancelled where `stop` was set.
+    Raises BadInput for what the checkpoint cannot have, Cancelled where `stop` was set.
     """
     stop = stop or threading.Event()
-    depth = detector.depth
-    shapes: dict[str, dict[str, Any]] = {}  # contender: arguments of detect
-    kinds: dict[str, tuple[str, int]] = {}
-    for name, kind, values in (
-        ("{} of {} layers", "layers", plan.layers),
-        ("{} of {} queries", "queries", plan.queries),
-        ("size {}", "size", plan.sizes),
-    ):
-        for value in values:
-            contender = name.format(value, depth if kind == "layers" else detector.queries)
-            key = "decoder_layers" if kind == "layers" else kind
-            shapes[contender], kinds[contender] = {key: value}, (kind, value)
-    for shape in shapes.values():
-        detector.check_depth(shape.get("decoder_layers"))
-        detector.check_queries(shape.get("queries"))
-        detector.check_size(shape.get("size"))
+    groups = contenders(detector, plan)
+    count = sum(map(len, groups))
 
-    def check(*_: object) -> None:
+    def tell(what: str, share: float) -> None:
         if stop.is_set():
             raise Cancelled("The measurement was cancelled.")
+        on_progress(what, share)
 
     report = Report(conditions(detector, plan))
-    reference = detector.detect(image, every_layer=False).select(depth, plan.threshold)
-
-    def line(name: str, times: Sequence[float], **more: Any) -> Line:
-        p5, p95 = np.percentile(times, [5, 95])
-        return Line(name, statistics.median(times), float(p5), float(p95), **more)
-
-    def run(names: Iterable[str], share: float, extra: dict[str, Callable[[], Any]]) -> None:
-        """Time contenders that can be ready at the same time."""
-        names = list(names)
-        for name in names:
-            shape = {k: v for k, v in shapes[name].items() if k != "decoder_layers"}
-            if plan.runtime != "torch":
-                on_progress(f"making {name} ready", share)
-                detector.accelerate(**shape, half=plan.runtime == "bf16", stop=stop)
-            check()
-        contenders = {
-            name: lambda name=name: detector.detect(image, **shapes[name], every_layer=False)
-            for name in names
-        } | extra
-        turns = (plan.rounds + 1) * len(contenders)
-
-        def turn(done: int) -> None:
-            check()
-            within = 0.95 * done / turns * len(names) / len(shapes)
-            on_progress(
-                f"timing {names[0]}" + (" and so on" if len(names) > 1 else ""), share + within
-            )
-
-        times = alternate(contenders, plan.rounds, turn)
-        for name in contenders:
-            more: dict[str, Any] = {}
-            if name in shapes:
-                shape = {k: v for k, v in shapes[name].items() if k != "decoder_layers"}
-                kind, value = kinds[name]
-                answer = detector.detect(image, **shapes[name], every_layer=False)
+    reference = detector.detect(image, every_layer=False).select(detector.depth, plan.threshold)
+    done = 0
+    for group in groups:
+        share, done = 0.95 * done / count, done + len(group)
+        if plan.runtime != "torch":
+            tell(f"making {group[0].name} ready", share)
+            detector.accelerate(**group[0].shape, half=plan.runtime == "bf16", stop=stop)
+        runs: dict[str, Callable[[], Any]] = {
+            one.name: functools.partial(one.detect, detector, image) for one in group
+        }
+        if group is groups[0]:
+            runs |= _beside(detector, image, plan)
+        step = 0.95 * len(group) / count / (len(runs) * (plan.rounds + 1))
+        label = f"timing {group[0].name}" + (" and so on" if len(group) > 1 else "")
+        times = alternate(runs, plan.rounds, lambda n: tell(label, share + step * n))  # noqa: B023
+        known = {one.name: one for one in group}
+        for name, taken in times.items():
+            line = Line.of(name, taken)
+            if one := known.get(name):
+                answer = one.detect(detector, image)
                 found = answer.select(answer.layers, plan.threshold)
-                more = {
-                    "kind": kind, "value": value, "runtime": detector.runtime(**shape).name,
-                    "agreement": agreement(found, reference),
-                }  # fmt: skip
-            report.lines.append(line(name, times[name], **more))
+                line = dataclasses.replace(
+                    line,
+                    kind=one.kind,
+                    value=one.value,
+                    runtime=detector.runtime(**one.shape).name,
+                    agreement=agreement(found, reference),
+                )
+            report.lines.append(line)
 
-    extra: dict[str, Callable[[], Any]] = {"model alone": _model_alone(detector, image)}
-    if plan.pipeline:
-        theirs = the_pipeline(detector.checkpoint, detector.device)
-        extra[PIPELINE] = lambda: theirs(image)
-    by_depth = [name for name, (kind, _) in kinds.items() if kind == "layers"]
-    run(by_depth, 0.0, extra)
-    # One shape beside the checkpoint's own is held ready at a time.
-    rest = [name for name in shapes if name not in by_depth]
-    for number, name in enumerate(rest):
-        run([name], 0.95 * (len(by_depth) + number) / len(shapes), {})
-
-    on_progress("timing the stages", 0.99)
-    samples = [detector.stage_times(image) for _ in range(max(3, min(plan.rounds, 10)))]
-    check()
-    report.stages = {
-        name: statistics.median(one[name] for one in samples[1:]) for name in samples[0]
-    }
+    tell("timing the stages", 0.97)
+    passes = [detector.stage_times(image) for _ in range(max(3, min(plan.rounds, 10)))][1:]
+    report.stages = {name: statistics.median(one[name] for one in passes) for name in passes[0]}
     if plan.batch:
-        on_progress(f"timing batches of {plan.batch}", 0.99)
+        tell(f"timing batches of {plan.batch}", 0.98)
         report.throughput = throughput(detector, image, plan.batch, plan.rounds)
     return report
 
 
-def _model_alone(detector: Detector, image: Image.Image) -> Callable[[], Any]:
-    """A full pass on pixels that are there already."""
+def _beside(detector: Detector, image: Image.Image, plan: Plan) -> dict[str, Callable[[], Any]]:
+    """What is timed beside the depths: the model alone, on pixels that are there already, and
+    transformers' pipeline."""
     pixels = detector.prepare([image])
-    return lambda: detector.run_model(pixels)
+    runs: dict[str, Callable[[], Any]] = {"model alone": lambda: detector.run_model(pixels)}
+    if plan.pipeline:
+        theirs = the_pipeline(detector.checkpoint, detector.device)
+        runs[PIPELINE] = lambda: theirs(image)
+    return runs
 
 
 def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) -> dict[str, Any]:

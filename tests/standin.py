@@ -135,6 +135,6 @@ class HubStandIn(LocalServer):
             request.reply(status, Content_Length=str(len(content)), **headers)
             for at in range(0, len(content), 65536):
                 request.wfile.write(content[at : at + 65536])
-                time.sleep(0.05)
+                time.sleep(0.15)
         else:
             request.reply(status, content, **headers)

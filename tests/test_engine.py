@@ -15,7 +15,7 @@ from transformers import (
     RTDetrV2ForObjectDetection,
 )
 
-from conftest import EXAMPLES, random_model, small
+from conftest import EXAMPLES, random_model, save, small
 from rtdetr_demo.checkpoints import BUNDLED_FOLDER
 from rtdetr_demo.detector import Detector
 from rtdetr_demo.errors import BadInput
@@ -210,8 +210,9 @@ def test_a_shape_that_is_not_ready_runs_on_pytorch(on_openvino, photo):
     assert on_openvino.runtime().name == "OpenVINO"
 
 
-def test_openvino_that_disagrees_is_not_used(tiny: Path, monkeypatch):
-    detector = Detector.load("tiny", tiny, CPU)
+def test_openvino_that_disagrees_is_not_used(tmp_path: Path, monkeypatch):
+    folder = save(random_model(**small(decoder_layers=1)), tmp_path, 160)
+    detector = Detector.load("one layer", folder, CPU)
     real = OpenVino._call
 
     def wrong(request, given):
