@@ -193,6 +193,7 @@ async function compare() {
   $("#lab-layers").value = deepest;
   const [{ width, height }] = answer.sides;
   $(".rt-versus-stage").style.aspectRatio = `${width} / ${height}`;
+  $(".rt-versus-result").style.maxWidth = `calc(62vh * ${width / height})`; // the divider's slider fits
   stage.setPicture(answer.picture, width, height);
   drawSides();
 }
