@@ -68,6 +68,7 @@ class Detector:
         self.class_names = tuple(id2label[i] for i in range(len(id2label)))
         self._runtimes: dict[tuple[int, tuple[int, int]], Runtime] = {}
         self._plain: dict[int, Eager] = {}
+        self._preparing = threading.Lock()
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
@@ -125,16 +126,23 @@ class Detector:
         that does this must be stopped by `stop` and joined before Python ends.
         """
         key = self._key(queries, size)
-        if self.device.type != "cpu" or key in self._runtimes:
-            return key in self._runtimes
-        ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
-        if not ready:
+        if self.device.type != "cpu":
             return False
-        with _TURNS:
-            for other in [one for one in self._runtimes if one != self._key(None, None)]:
-                del self._runtimes[other]  # one shape beside the checkpoint's own is kept
-            self._runtimes[key] = ready
-        return True
+        with self._preparing:  # nothing is made ready twice
+            if key in self._runtimes:
+                return True
+            ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
+            if not ready:
+                return False
+            with _TURNS:
+                for other in [one for one in self._runtimes if one != self._key(None, None)]:
+                    del self._runtimes[other]  # one shape beside the checkpoint's own is kept
+                self._runtimes[key] = ready
+            return True
+
+    def is_accelerated(self, queries: int | None = None, size: int | None = None) -> bool:
+        """Whether something faster than plain PyTorch is ready for this shape."""
+        return self._key(queries, size) in self._runtimes
 
     def _openvino(
         self, key: tuple[int, tuple[int, int]], half: bool, stop: threading.Event | None

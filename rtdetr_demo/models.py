@@ -15,7 +15,7 @@ from PIL import Image
 
 from . import hub
 from .checkpoints import BUNDLED
-from .errors import CheckpointError, DemoError
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -89,6 +89,7 @@ class ModelStore:
         self._downloads: dict[str, hub.Download] = {}
         self._background: dict[str, threading.Thread] = {}
         self._shapes: Counter[tuple[str, int | None, int | None]] = Counter()
+        self._hopeless: set[tuple[str, int | None, int | None]] = set()
         self._preparing = threading.Event()
         self._closing = threading.Event()
         # A pass that runs while Python shuts down would bring the process down with a crash.
@@ -142,24 +143,27 @@ class ModelStore:
         return detector
 
     def note_shape(self, detector: "Detector", queries: int | None, size: int | None) -> None:
-        """A picture of this shape was asked for; one asked for often is made ready, one a time."""
+        """A picture of this shape is asked for; one asked for often is made ready, one at a time.
+
+        Raises BadInput for a shape that the checkpoint cannot have.
+        """
         if (queries is None and size is None) or self._runtime == "torch":
+            return
+        if detector.is_accelerated(queries, size):
             return
         shape = (detector.checkpoint, queries, size)
         with self._lock:
             self._shapes[shape] += 1
-            if self._shapes[shape] != WORTH or self._preparing.is_set():
+            if self._shapes[shape] < WORTH or shape in self._hopeless or self._preparing.is_set():
                 return
             self._preparing.set()
 
         def prepare() -> None:
-            try:
-                detector.accelerate(queries, size, half=self._runtime == "bf16", stop=self._closing)
-            except DemoError:
-                pass  # a shape that cannot be, which the visitor is told of where it is used
-            finally:
-                self._shapes.clear()
-                self._preparing.clear()
+            half = self._runtime == "bf16"
+            if not detector.accelerate(queries, size, half=half, stop=self._closing):
+                self._hopeless.add(shape)
+            self._shapes.clear()
+            self._preparing.clear()
 
         self._background["a shape"] = threading.Thread(target=prepare, daemon=True)
         self._background["a shape"].start()

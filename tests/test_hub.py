@@ -294,12 +294,17 @@ def test_what_is_made_ready_in_the_background_is_measured_again(tiny: Path, monk
     assert [how["half"] for how in asked] == [True]
 
 
-def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny: Path, noise, monkeypatch):
+@pytest.mark.parametrize("works", [True, False])
+def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny, noise, monkeypatch, works):
     asked: list[tuple] = []
-    monkeypatch.setattr(
-        "rtdetr_demo.detector.Detector.accelerate",
-        lambda self, *shape, **how: asked.append(shape) or True,
-    )
+
+    def accelerate(self, *shape: object, **how: object) -> bool:
+        asked.append(shape)
+        if works and shape:
+            self._runtimes[self._key(*shape)] = self.plain_runtime()
+        return works
+
+    monkeypatch.setattr("rtdetr_demo.detector.Detector.accelerate", accelerate)
     service = Service(Settings(checkpoint=str(tiny)))
     service.detector()
     wait_for(lambda: not service.store.measuring(tiny.name), 60)
@@ -307,9 +312,12 @@ def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny: Path, noise, m
     for _ in range(9):
         service.detect(noise, size=128)
     assert not asked
-    for _ in range(5):
-        service.detect(noise, size=128)
+    service.detect(noise, size=128)
     wait_for(lambda: asked == [(None, 128)], 10)
+    wait_for(lambda: not service.store._preparing.is_set(), 10)
+    for _ in range(25):
+        service.detect(noise, size=128)
+    assert asked == [(None, 128)]
 
 
 def test_on_zero_gpu_spaces_detection_is_marked_for_the_card(tiny: Path, noise, monkeypatch):

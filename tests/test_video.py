@@ -20,7 +20,8 @@ from rtdetr_demo.clips import Limits, Reader, Writer
 from rtdetr_demo.detector import Detector
 from rtdetr_demo.errors import BadInput, TooLarge
 from rtdetr_demo.predictions import Detection
-from rtdetr_demo.video import Options, Progress, Tracks, process
+from rtdetr_demo.tracks import Tracks
+from rtdetr_demo.video import Options, Progress, process
 
 
 def make_clip(

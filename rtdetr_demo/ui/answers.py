@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError
 
 from ..errors import DemoError
+from ..jobs import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,12 @@ class Shaped(Request):
     @property
     def shape(self) -> dict[str, int | None]:
         return {"queries": self.queries, "size": self.size}
+
+
+class Which(Request):
+    """A job of ours, by the name that it was given."""
+
+    id: str
 
 
 R = TypeVar("R", bound=Request)
@@ -58,3 +65,14 @@ def answering(form: type[R]) -> Callable[[Callable[[R], dict]], Callable[[Any], 
         return answer
 
     return decorate
+
+
+def cancelling(jobs: Jobs) -> Callable[[Any], dict]:
+    """The server function that stops a job."""
+
+    @answering(Which)
+    def cancel(request: Which) -> dict:
+        jobs.get(request.id).stop.set()
+        return {}
+
+    return cancel

@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..jobs import Job, Jobs
 from ..results import Results
 from ..service import Service
-from .answers import Request, answering
+from .answers import Request, Which, answering, cancelling
 from .assets import read, script
 from .photo import DISPLAY_SIZE, Detect, colors, data_url, picture_of
 
@@ -44,10 +44,6 @@ class Compare(Subject):
     checkpoints: Annotated[
         list[Annotated[str, Field(max_length=500)]], Field(min_length=2, max_length=2)
     ]
-
-
-class Which(Request):
-    id: str
 
 
 def lab_tab(service: Service, results: Results) -> None:
@@ -112,11 +108,6 @@ def _functions(service: Service, results: Results) -> list[Callable[[Any], dict]
             "report": job.result and job.result.to_json(),
         }
 
-    @answering(Which)
-    def cancel(request: Which) -> dict:
-        jobs.get(request.id).stop.set()
-        return {}
-
     @answering(Compare)
     def compare(request: Compare) -> dict:
         image = sources.read_picture(subject(request))
@@ -131,7 +122,7 @@ def _functions(service: Service, results: Results) -> list[Callable[[Any], dict]
             "picture": data_url(image, DISPLAY_SIZE),
         }
 
-    return [start, state, cancel, compare]
+    return [start, state, cancelling(jobs), compare]
 
 
 def _fewer_queries(detector: "Detector") -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from ..errors import TooLarge
 from ..jobs import Job, Jobs
 from ..palette import class_color
 from ..service import Service
-from .answers import Request, Shaped, answering
+from .answers import Shaped, Which, answering, cancelling
 from .assets import read, script
 from .photo import EXAMPLES, data_url, inside
 
@@ -37,10 +37,6 @@ class Start(Shaped):
     stride: StrictInt = 1
     longest: StrictInt | None = None
     line: StrictFloat | None = None
-
-
-class Which(Request):
-    id: str
 
 
 def video_tab(service: Service) -> None:
@@ -125,9 +121,4 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
             }
         return answer
 
-    @answering(Which)
-    def cancel(request: Which) -> dict:
-        jobs.get(request.id).stop.set()
-        return {}
-
-    return [start, state, cancel]
+    return [start, state, cancelling(jobs)]
