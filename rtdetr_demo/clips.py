@@ -13,6 +13,9 @@ import numpy as np
 
 from .errors import BadInput, TooLarge
 
+FILES = ("annotated.mp4", "detections.jsonl", "detections.csv")
+"""What comes of a clip."""
+
 COPIED_SOUND = ("aac", "mp3")
 """Sound codecs that go into an MP4 as they are; others become AAC."""
 

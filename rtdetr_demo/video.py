@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .clips import Frame, Limits, Reader, Writer
+from .clips import FILES, Frame, Limits, Reader, Writer
 from .detect import load
 from .detector import Detector
 from .errors import BadInput, Cancelled
@@ -141,9 +141,26 @@ def process(
 
     Writes `annotated.mp4`, `detections.jsonl` and `detections.csv` into `folder`. When `stop` is
     set it ends with the frame at hand, and what is written is whole. Raises BadInput, and Cancelled
-    where it was stopped before the first frame.
+    where it was stopped before the first frame; then none of the files stays.
     """
     options.check()
+    try:
+        return _process(source, folder, detector, options, on_progress, stop, limits)
+    except BaseException:
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _process(
+    source: Path,
+    folder: Path,
+    detector: Detector,
+    options: Options,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event | None,
+    limits: Limits | None,
+) -> Summary:
     stop = stop or threading.Event()
     summary = Summary()
     with Reader(source, limits) as reader, _Tables(folder) as tables:

@@ -331,6 +331,7 @@ def test_a_full_disk_is_a_sentence(clip, tmp_path, detector, monkeypatch):
     monkeypatch.setattr(Writer, "picture", lambda self, frame: self._tell(full))
     with pytest.raises(BadInput, match="disk is full"):
         process(clip, tmp_path, detector, Options(threshold=0.8))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

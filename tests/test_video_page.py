@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from conftest import App
+from rtdetr_demo.clips import FILES
 from rtdetr_demo.detector import Detector
 from rtdetr_demo.errors import Busy, Expired
 from rtdetr_demo.jobs import Job, Jobs
-from rtdetr_demo.ui.video import FILES
 from rtdetr_demo.video import Options, Progress, Summary, process
 from test_serving import Caller, check_refusal
 from test_video import look, make_clip

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field, StrictFloat, StrictInt
 
 from ..checkpoints import CATALOGUE
-from ..clips import Limits
+from ..clips import FILES, Limits
 from ..errors import TooLarge
 from ..jobs import Job, Jobs
 from ..palette import class_color
@@ -22,7 +22,6 @@ from .photo import EXAMPLES, data_url, inside
 if TYPE_CHECKING:
     from ..video import Summary
 
-FILES = ("annotated.mp4", "detections.jsonl", "detections.csv")
 PREVIEW_SIZE = 640
 """Longest side of the preview, in pixels."""
 
