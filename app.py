@@ -1,10 +1,16 @@
 """RT-DETR demo: `python app.py` serves the page and its API."""
 
 import logging
+import signal
+import threading
 
+from rtdetr_demo.api.server import Api
 from rtdetr_demo.service import Service
 from rtdetr_demo.settings import Settings
 from rtdetr_demo.ui.page import build, launch_options
+from rtdetr_demo.ui.tools import offer_tools
+
+DRAIN_SECONDS = 25
 
 
 def main() -> None:
@@ -12,17 +18,25 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = Settings.from_command_line()
     service = Service(settings)
+    api = Api(service)
     page = build(service)
+    end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end.set())
     _, address, _ = page.launch(
         server_name=settings.host,
         server_port=settings.port,
         prevent_thread_lock=True,
-        **launch_options(settings),
+        **launch_options(settings, api),
     )
+    offer_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)
+    api.announce()
     # Only now: a page that answers at once beats a model that is loaded a little sooner.
     service.start()
-    page.block_thread()
+    end.wait()
+    api.drain(DRAIN_SECONDS)
+    page.close(verbose=False)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,13 @@ class Detector:
         return once * (1 + len(self._runtimes))
 
     @property
+    def tokens(self) -> int:
+        """Positions of the feature maps that the encoder hands to the decoder, for one picture."""
+        height, width = self.size
+        strides = self.model.config.feat_strides
+        return sum(-(-height // stride) * -(-width // stride) for stride in strides)
+
+    @property
     def precision(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
 

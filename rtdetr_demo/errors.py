@@ -29,6 +29,18 @@ class NotAPicture(BadInput):
     status = 415
 
 
+class Unusable(BadInput):
+    """What was sent is well-formed, but nothing can be made of it here."""
+
+    status = 422
+
+
+class DamagedPicture(NotAPicture, Unusable):
+    """The bytes begin a picture, but do not hold a whole one."""
+
+    status = 422
+
+
 class Expired(BadInput):
     """A result was asked for that is no longer held."""
 
@@ -39,6 +51,21 @@ class Busy(DemoError):
     """More is asked than this machine serves at once."""
 
     status = 503
+
+
+class Overloaded(DemoError):
+    """A client asks faster than it is served. `retry_after`: seconds until asking again is worth
+    while."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: float = 1.0):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Loading(Busy):
+    """A checkpoint is on its way into memory."""
 
 
 class CheckpointError(DemoError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from . import hub
+from . import hub, metrics
 from .checkpoints import BUNDLED
 from .errors import CheckpointError
 
@@ -134,6 +134,7 @@ class ModelStore:
                 del self._detectors[checkpoint]
             mine.set_exception(error)
             raise
+        metrics.MODEL_LOADS.labels(checkpoint).inc()
         log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
         measuring = threading.Thread(target=self._measure, args=(detector,), daemon=True)
         self._background[checkpoint] = measuring

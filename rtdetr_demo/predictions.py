@@ -11,11 +11,12 @@ from .errors import BadInput
 
 class Selection(NamedTuple):
     """Which detections to show: of decoder layer `layer` (1 is the first), scored above
-    `threshold`, and labelled with one of `classes` (`None`: all)."""
+    `threshold`, labelled with one of `classes`, and at most the best `most` (`None`: all)."""
 
     layer: int
     threshold: float = 0.5
     classes: Collection[str] | None = None
+    most: int | None = None
 
 
 def check_threshold(threshold: object) -> float:
@@ -100,9 +101,13 @@ class Predictions:
         return self.first - 1 + len(self.scores)
 
     def select(
-        self, layer: int, threshold: float = 0.5, classes: Collection[str] | None = None
+        self,
+        layer: int,
+        threshold: float = 0.5,
+        classes: Collection[str] | None = None,
+        most: int | None = None,
     ) -> list[Detection]:
-        """The detections that a `Selection(layer, threshold, classes)` keeps, best first."""
+        """The detections that a `Selection` of these keeps, best first."""
         index = layer - self.first
         count = int((self.scores[index] > threshold).sum())
         found = [
@@ -114,17 +119,21 @@ class Predictions:
                 strict=True,
             )
         ]
-        return [one for one in found if classes is None or one.label in classes]
+        return [one for one in found if classes is None or one.label in classes][:most]
 
     def to_json(
-        self, layer: int, threshold: float = 0.5, classes: Collection[str] | None = None
+        self,
+        layer: int,
+        threshold: float = 0.5,
+        classes: Collection[str] | None = None,
+        most: int | None = None,
     ) -> dict:
         """The form that every surface shares; each detection as transformers' pipeline gives it."""
         return {
             "checkpoint": self.checkpoint,
             "decoder_layers": layer,
             "image": {"width": self.width, "height": self.height},
-            "detections": [one.to_json() for one in self.select(layer, threshold, classes)],
+            "detections": [one.to_json() for one in self.select(layer, threshold, classes, most)],
             "timing_ms": self.timing.to_json(),
         }
 

@@ -1,9 +1,10 @@
 """What the operator decides: command line first, then environment, then defaults."""
 
 import argparse
+import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .checkpoints import DEFAULT
 
@@ -12,7 +13,9 @@ RUNTIMES = ("auto", "bf16", "torch")
 
 @dataclass(frozen=True)
 class Settings:
-    """`allowed_hosts`: private hosts (`host` or `host:port`) that picture URLs may name."""
+    """`allowed_hosts`: private hosts (`host` or `host:port`) that picture URLs may name;
+    `api_queue` and `api_share`: pictures that wait in all and for one client; `api_rate`: pictures
+    a minute for one client (0: no limit)."""
 
     checkpoint: str = DEFAULT
     any_checkpoint: bool = False
@@ -23,6 +26,10 @@ class Settings:
     video_minutes: float = 15
     video_mb: int = 512
     video_megapixels: float = 8.3
+    api_queue: int = 128
+    api_share: int = 64
+    api_rate: int = 0
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     host: str | None = None
     port: int | None = None
 
@@ -81,9 +88,34 @@ class Settings:
                 default=environ.get(variable, str(getattr(cls, name))),
                 help=f"{what} that is taken ({variable}; default %(default)s)",
             )
+        for name, what in [
+            ("api_queue", "pictures of API requests that may wait"),
+            ("api_share", "of these, those of one key or address"),
+            ("api_rate", "pictures a minute for one key or address, 0: any number"),
+        ]:
+            variable = f"RTDETR_{name.upper()}"
+            parser.add_argument(
+                "--" + name.replace("_", "-"),
+                type=int,
+                default=environ.get(variable, str(getattr(cls, name))),
+                help=f"{what} ({variable}; default %(default)s)",
+            )
         parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
         parser.add_argument("--port", type=int, help="port to listen on (GRADIO_SERVER_PORT)")
-        return cls(**vars(parser.parse_args(arguments)))
+        # Keys come from the environment alone: a command line is there for everyone to read.
+        keys = _words(environ.get("RTDETR_API_KEYS", ""))
+        return cls(**vars(parser.parse_args(arguments)), api_keys=keys)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the demo."""
+        host = self.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+        if os.environ.get("GRADIO_SHARE", "").lower() == "true":
+            return False
+        try:
+            return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        except ValueError:
+            return False
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ Nothing here trusts a name, a header or a host: bytes decide what a file is, siz
 before pixels are decoded, and addresses are checked after names are resolved.
 """
 
+import base64
+import binascii
 import io
 import ipaddress
 import socket
@@ -21,7 +23,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import BadInput, NotAPicture, TooLarge
+from .errors import BadInput, DamagedPicture, NotAPicture, TooLarge, Unusable
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
@@ -57,7 +59,7 @@ def read_picture(content: bytes | Path) -> Image.Image:
         raise TooLarge("There is too little memory for this picture. Send a smaller one.") from None
     except Exception as error:
         # Decoders meet damaged bytes with exceptions of every kind.
-        raise NotAPicture(
+        raise DamagedPicture(
             "This picture is damaged or cut off, so it cannot be opened. Send it again, "
             "or save it anew as JPEG or PNG."
         ) from error
@@ -115,6 +117,19 @@ def _what_it_is(content: bytes | Path) -> str:
     return "This is not a picture that we can open. Send a JPEG, PNG, WebP, GIF, TIFF or HEIC."
 
 
+def read_data_uri(uri: str) -> bytes:
+    """The bytes of a data: URI with base64. Raises BadInput or TooLarge."""
+    head, comma, body = uri.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise BadInput("This data URI does not read data:image/...;base64,... as it must.")
+    if len(body) > MAX_BYTES * 4 / 3 + 4:
+        raise TooLarge(f"This picture is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadInput("The base64 of this data URI is damaged. Encode the picture anew.") from None
+
+
 def fetch(url: str, allowed_hosts: Collection[str] = ()) -> bytes:
     """Get the bytes behind a web address.
 
@@ -130,10 +145,10 @@ def fetch(url: str, allowed_hosts: Collection[str] = ()) -> bytes:
         return fetching.result(MAX_SECONDS)
     except FutureTimeout:
         fetching.cancel()
-        raise BadInput(_SLOW) from None
+        raise Unusable(_SLOW) from None
 
 
-_FETCHERS = ThreadPoolExecutor(8, "fetch")
+_FETCHERS = ThreadPoolExecutor(32, "fetch")
 
 
 def _follow(url: str, allowed_hosts: Collection[str], deadline: float) -> bytes:
@@ -153,7 +168,7 @@ def _follow(url: str, allowed_hosts: Collection[str], deadline: float) -> bytes:
             raise BadInput("This is not a valid web address. Check it in a browser.") from None
         finally:
             hang_up.cancel()
-    raise BadInput("This address redirects too many times. Use the address of the picture itself.")
+    raise Unusable("This address redirects too many times. Use the address of the picture itself.")
 
 
 def _get_once(
@@ -165,7 +180,7 @@ def _get_once(
     address = host if exempt else _public_address(host, port)
     left = deadline - time.monotonic()
     if left <= 0:
-        raise BadInput(_SLOW)
+        raise Unusable(_SLOW)
     target = httpx.URL(url).copy_with(scheme=scheme, host=address, port=port)
     headers = {
         "Host": httpx.URL(url).netloc.decode(),
@@ -185,17 +200,17 @@ def _get_once(
             if response.is_redirect:
                 return response.headers.get("location", "")
             if response.status_code != 200:
-                raise BadInput(
+                raise Unusable(
                     f"The server of this address answered {response.status_code}. Check the "
                     "address in a browser, or save the picture and upload it."
                 )
             return _read_body(response, deadline)
     except httpx.TimeoutException:
-        raise BadInput(_SLOW) from None
+        raise Unusable(_SLOW) from None
     except (httpx.HTTPError, OSError):
         if time.monotonic() >= deadline:
-            raise BadInput(_SLOW) from None
-        raise BadInput(
+            raise Unusable(_SLOW) from None
+        raise Unusable(
             f"{host} could not be reached. Check the address, or save the picture and upload it."
         ) from None
 
@@ -216,7 +231,7 @@ def _read_body(response: httpx.Response, deadline: float) -> bytes:
                 f"The file behind this address is over {MAX_BYTES // 2**20} MB. Use a smaller one."
             )
         if time.monotonic() > deadline:
-            raise BadInput(_SLOW)
+            raise Unusable(_SLOW)
     return bytes(body)
 
 
@@ -240,7 +255,7 @@ def _public_address(host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise BadInput(f"There is no host named {host[:100]}. Check the address.") from None
+        raise Unusable(f"There is no host named {host[:100]}. Check the address.") from None
     addresses = [str(entry[4][0]) for entry in found]
     if not addresses or not all(is_public(address) for address in addresses):
         raise BadInput(

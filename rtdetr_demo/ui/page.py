@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
+from ..api.server import Api, Beside
 from ..results import Results
 from ..service import Service
 from ..settings import Settings
@@ -14,6 +16,7 @@ from .assets import STATIC
 from .lab import lab_tab
 from .live import live_tab
 from .photo import photo_tab
+from .tools import add_tools
 from .video import video_tab
 
 TITLE = "RT-DETR, layer by layer"
@@ -70,11 +73,12 @@ def build(service: Service) -> gr.Blocks:
                 video_tab(service)
             with gr.Tab("Speed lab", id="lab"):
                 lab_tab(service, results)
+        add_tools(service, results)
     return page
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """How `build`'s page is launched, on every surface."""
+def launch_options(settings: Settings, api: Api) -> dict[str, Any]:
+    """How `build`'s page is launched: with the API beside it, and its tools for assistants."""
     return {
         "theme": gr.themes.Base(
             primary_hue="teal",
@@ -86,5 +90,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "footer_links": ["api"],
         "max_file_size": max(MAX_BYTES, settings.video_mb * 2**20),
         "ssr_mode": False,
+        "mcp_server": True,
+        "app_kwargs": {"middleware": [Middleware(Beside, api=api.app)]},
         "quiet": True,
     }

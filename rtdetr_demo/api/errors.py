@@ -1,0 +1,179 @@
+"""Every refusal in OpenAI's form, with the status that says whose move it is."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from ..errors import Busy, CheckpointError, DemoError, Overloaded
+
+log = logging.getLogger(__name__)
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(BaseModel):
+    """How every refusal looks."""
+
+    error: ErrorDetail
+
+
+class Refusal(DemoError):
+    """A refusal of the API's own; `param` names the field of the request that is at fault."""
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, param: str | None = None
+    ):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+
+RETRY_SECONDS = 5
+_TYPES = {401: "authentication_error", 429: "rate_limit_error", 503: "service_unavailable"}
+_MEANINGS = {
+    400: "The request has a field that is missing, unknown or out of range.",
+    401: "The API key is missing or wrong, or the API is closed.",
+    404: "There is no such checkpoint.",
+    405: "This address knows other methods.",
+    406: "There is no such form of answer.",
+    408: "The request's body came too slowly.",
+    413: "The body or a picture is too large.",
+    415: "The body's type, or that of a picture, is not one that we read.",
+    422: "The request is well-formed, but a picture cannot be used, or this checkpoint cannot do "
+    "what is asked.",
+    429: "More is asked than is taken on; see `Retry-After`.",
+    500: "The fault is ours.",
+    503: "A checkpoint is loading, or the server is going down; see `Retry-After`.",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict]:
+    """What FastAPI says of these statuses in the schema."""
+    return {status: {"model": Error, "description": _MEANINGS[status]} for status in statuses}
+
+
+def body_of(error: DemoError) -> dict:
+    """The error as OpenAI writes it."""
+    code = getattr(error, "code", None)
+    if isinstance(error, CheckpointError):
+        code = "model_not_found"
+    elif isinstance(error, Overloaded):
+        code = "rate_limit_exceeded"
+    kind = _TYPES.get(error.status)
+    return {
+        "error": {
+            "message": _clean(str(error)),
+            "type": kind or ("invalid_request_error" if error.status < 500 else "server_error"),
+            "param": _clean(getattr(error, "param", None)),
+            "code": code,
+        }
+    }
+
+
+def _clean(text: str | None) -> str | None:
+    """Half a surrogate pair, which JSON may carry, cannot be sent back."""
+    return text and text.encode("utf-8", "replace").decode("utf-8")
+
+
+def answer_of(error: DemoError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The whole response."""
+    headers = dict(headers or {})
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    elif isinstance(error, Busy) or error.status == 503:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    elif error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body_of(error), error.status, headers)
+
+
+def our_fault() -> DemoError:
+    """What a client hears of an error that we did not foresee."""
+    return DemoError("Something went wrong here. Try again; the log has the details.")
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Have the app answer every error in the one form."""
+
+    @app.exception_handler(DemoError)
+    def refused(_: Request, error: DemoError) -> JSONResponse:
+        return answer_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return answer_of(from_validation(error.errors(), error.body))
+
+    @app.exception_handler(HTTPException)
+    def http(_: Request, error: HTTPException) -> JSONResponse:
+        message = {
+            404: "There is no such address here. The addresses are listed at /docs.",
+            405: "This address does not know that method. See /docs.",
+            400: "The body could not be read. Send it as /docs describes.",
+        }.get(error.status_code, str(error.detail))
+        return answer_of(Refusal(error.status_code, message), error.headers)
+
+    @app.exception_handler(Exception)
+    def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return answer_of(our_fault())
+
+
+_UNSUPPORTED = frozenset(
+    "audio background best_of conversation echo frequency_penalty function_call functions include "
+    "logit_bias logprobs max_completion_tokens max_output_tokens max_tokens max_tool_calls "
+    "modalities moderation parallel_tool_calls prediction presence_penalty previous_response_id "
+    "prompt prompt_cache_key prompt_cache_retention reasoning reasoning_effort safety_identifier "
+    "service_tier stop suffix tool_choice tools top_logprobs truncation verbosity "
+    "web_search_options".split()
+)
+
+
+def from_validation(errors: Sequence[Any], body: Any) -> Refusal:
+    """What pydantic found in a body, as one sentence about the fault that lies deepest."""
+    first = max(errors, key=lambda error: len(error["loc"]))
+    param = _path(first["loc"], body)
+    if first["type"] == "extra_forbidden":
+        if param in _UNSUPPORTED:
+            return Refusal(
+                400,
+                f"`{param}` is not supported: a detector calls no tools and samples no text. Leave "
+                "it out; max_detections and threshold bound the answer.",
+                "unsupported_parameter",
+                param,
+            )
+        return Refusal(
+            400, f"There is no field `{param}` here. See /docs.", "unknown_parameter", param
+        )
+    if first["type"] == "json_invalid":
+        return Refusal(400, "The body is not valid JSON.", "invalid_json")
+    if first["type"] == "missing":
+        what = f"`{param}` is missing." if param else "The body is missing."
+        return Refusal(400, what, "missing_required_parameter", param)
+    what = f"`{param}`: " if param else ""
+    return Refusal(400, f"{what}{first['msg'].rstrip('.')}.", "invalid_value", param)
+
+
+def _path(where: Sequence[int | str], body: Any) -> str | None:
+    """Where in the body an error lies, without the names that pydantic gives to alternatives."""
+    path: list[str] = []
+    *outer, last = [part for part in where if part not in ("body", "query", "path")] or [""]
+    for part in [*outer, last]:
+        inside = isinstance(body, dict) and part in body
+        if inside or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
+            path.append(str(part))
+            body = body[part]
+        elif part == last and isinstance(body, dict):  # it is missing
+            path.append(str(part))
+    return ".".join(path)[:200] or None

@@ -1,0 +1,218 @@
+"""`POST /v1/responses`, OpenAI's newer form of the same."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+
+from .chat import check_count
+from .content import Plain, begun, event_of, new_id, pieces
+from .desk import Desk, Order, Source
+from .errors import Refusal, documented
+from .forms import Form, JsonSchema, Settings
+
+
+class InputText(Form):
+    type: Literal["input_text"]
+    text: str
+
+
+class InputImage(Form):
+    type: Literal["input_image"]
+    image_url: str = Field(description="An http(s) address, or a data: URI with base64.")
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+Part = Annotated[InputText | InputImage, Field(discriminator="type")]
+
+
+class UserItem(Form):
+    type: Literal["message"] | None = None
+    role: Literal["user"]
+    content: str | Annotated[list[Part], Field(min_length=1, max_length=256)]
+
+
+class OtherItem(BaseModel):
+    """What else was said; a detector does not read it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "assistant"]
+    content: str | list[Any] | None = None
+
+
+Item = Annotated[UserItem | OtherItem, Field(discriminator="role")]
+
+
+class SchemaFormat(JsonSchema):
+    type: Literal["json_schema"]
+
+
+class TextOptions(Form):
+    format: Annotated[Plain | SchemaFormat, Field(discriminator="type")] | None = None
+
+
+class ResponsesRequest(Settings):
+    """The last user item carries the pictures; its text may state settings."""
+
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    input: str | Annotated[list[Item], Field(min_length=1, max_length=1000)]
+    instructions: str | None = Field(None, description="Accepted; a detector does not read it.")
+    text: TextOptions | None = None
+    stream: StrictBool | None = None
+    temperature: Annotated[StrictInt | StrictFloat, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[StrictInt | StrictFloat, Field(ge=0, le=1)] | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: Literal[False] | None = Field(None, description="Nothing is stored.")
+
+    @property
+    def schema_asked(self) -> JsonSchema | None:
+        asked = self.text and self.text.format
+        return asked if isinstance(asked, SchemaFormat) else None
+
+
+class ResponseObject(BaseModel):
+    """A response of the newer API; the text of its one message is JSON: see Pictures."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["completed", "in_progress"]
+    model: str
+    output: list[dict[str, Any]]
+
+
+def routes(desk: Desk) -> APIRouter:
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post(
+        "/v1/responses",
+        response_model=ResponseObject,
+        responses={
+            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **documented(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
+        },
+        summary="Detect objects, as a response",
+    )
+    async def create(body: ResponsesRequest, request: Request) -> Response:
+        sources, text = _last_asked(body.input)
+        order = desk.order(request.state.visit, body.model, sources, body, text)
+        if body.stream:
+            return await begun(_events(order, body))
+        async with order as taken:
+            content = "".join([piece async for piece in pieces(taken, body.schema_asked)])
+            answer = _response(body, taken)
+            answer |= _completed(taken, _message(new_id("msg_"), content))
+        return JSONResponse(answer)
+
+    return router
+
+
+def _last_asked(given: str | list[UserItem | OtherItem]) -> tuple[list[Source], str]:
+    """The pictures and the text of the last user item. Raises Refusal where it has none."""
+    items = given if isinstance(given, list) else [UserItem(role="user", content=given)]
+    for i in range(len(items) - 1, -1, -1):
+        item = items[i]
+        if not isinstance(item, UserItem):
+            continue
+        parts = item.content if isinstance(item.content, list) else []
+        sources = [
+            Source(part.image_url, f"input.{i}.content.{k}.image_url")
+            for k, part in enumerate(parts)
+            if isinstance(part, InputImage)
+        ]
+        check_count(sources, f"input.{i}.content", "input_image")
+        return sources, "\n".join(part.text for part in parts if isinstance(part, InputText))
+    raise Refusal(400, "There is no user message.", "missing_required_parameter", "input")
+
+
+def _response(body: ResponsesRequest, order: Order) -> dict[str, Any]:
+    asked = body.text and body.text.format
+    return {
+        "id": new_id("resp_"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.instructions,
+        "max_output_tokens": None,
+        "metadata": body.metadata or {},
+        "model": order.checkpoint,
+        "output": [],
+        "parallel_tool_calls": False,
+        "previous_response_id": None,
+        "store": False,
+        "temperature": body.temperature,
+        "text": {
+            "format": asked.model_dump(by_alias=True, exclude_none=True)
+            if asked
+            else {"type": "text"}
+        },
+        "tool_choice": "none",
+        "tools": [],
+        "top_p": body.top_p,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _message(name: str, content: str | None) -> dict[str, Any]:
+    return {
+        "id": name,
+        "type": "message",
+        "role": "assistant",
+        "status": "in_progress" if content is None else "completed",
+        "content": [] if content is None else [_text(content)],
+    }
+
+
+def _completed(order: Order, message: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "status": "completed",
+        "output": [message],
+        "usage": {
+            "input_tokens": order.tokens,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": order.queries,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": order.tokens + order.queries,
+        },
+    }
+
+
+async def _events(taking: Any, body: ResponsesRequest) -> AsyncIterator[str]:
+    async with taking as order:
+        content = pieces(order, body.schema_asked)
+        piece: str | None = await anext(content)  # what fails before this is an error response
+        response, name, number, text = _response(body, order), new_id("msg_"), 0, ""
+
+        def event(kind: str, **data: Any) -> str:
+            nonlocal number
+            number += 1
+            return event_of({"type": kind, "sequence_number": number - 1, **data}, kind)
+
+        here = {"item_id": name, "output_index": 0, "content_index": 0}
+        yield event("response.created", response=response)
+        yield event("response.in_progress", response=response)
+        yield event("response.output_item.added", output_index=0, item=_message(name, None))
+        yield event("response.content_part.added", **here, part=_text(""))
+        while piece is not None:
+            text += piece
+            yield event("response.output_text.delta", **here, delta=piece, logprobs=[])
+            piece = await anext(content, None)
+        message = _message(name, text)
+        yield event("response.output_text.done", **here, text=text, logprobs=[])
+        yield event("response.content_part.done", **here, part=_text(text))
+        yield event("response.output_item.done", output_index=0, item=message)
+        yield event("response.completed", response={**response, **_completed(order, message)})

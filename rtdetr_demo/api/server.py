@@ -1,0 +1,117 @@
+"""The whole API as one ASGI app, and how it stands beside the page."""
+
+import logging
+import sys
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import Loading
+from ..service import Service
+from . import chat, detect, models, responses
+from .clients import Keys
+from .desk import Desk
+from .errors import Refusal, documented, handle_errors
+from .guard import Guard
+
+_OWN = ("/healthz", "/readyz", "/metrics", "/docs", "/docs-static", "/openapi.json")
+
+_ABOUT = """
+RT-DETR as a service. The decoder can be cut after any layer (`decoder_layers`), which trades
+accuracy for speed. Clients of OpenAI's API work unchanged: the content of an answer is JSON of the
+schema *Pictures*.
+"""
+
+log = logging.getLogger(__name__)
+
+
+class Api:
+    """One service's API. `app` answers the paths that `answers` names."""
+
+    def __init__(self, service: Service):
+        self.service = service
+        self._keys = Keys(service.settings.api_keys, service.settings.is_local)
+        self._desk = Desk(service)
+        self._guard = Guard(_app(service, self._desk, self._keys, self._readiness), self._keys)
+        self.app: ASGIApp = self._guard
+
+    def announce(self) -> None:
+        """Say in the log who may use the API."""
+        lines = logging.StreamHandler(sys.stdout)
+        lines.setFormatter(logging.Formatter("%(message)s"))
+        requests = logging.getLogger("rtdetr_demo.requests")
+        requests.propagate = False  # each line is JSON, whole
+        requests.handlers = [lines]
+        log.info(self._keys.describe())
+
+    def drain(self, seconds: float) -> None:
+        """Refuse what comes, and wait for what runs."""
+        self._guard.closing = True
+        if not self._desk.drain(seconds):
+            log.warning("some requests were not finished in %.0f s", seconds)
+
+    def _readiness(self) -> None:
+        """Raises DemoError while pictures cannot be taken."""
+        if self._guard.closing:
+            raise Refusal(503, "This server is going down.", "shutting_down")
+        if self.service.active not in self.service.store.loaded():
+            raise Loading(f"{self.service.active} is being loaded.")
+
+
+class Beside:
+    """ASGI middleware that gives the API its paths, and leaves all else to the page."""
+
+    def __init__(self, app: ASGIApp, api: ASGIApp):
+        self._page = app
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_ours = scope["type"] == "http" and _is_ours(scope["path"])
+        await (self._api if is_ours else self._page)(scope, receive, send)
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith("/v1/") or any(path == own or path.startswith(own + "/") for own in _OWN)
+
+
+def _app(service: Service, desk: Desk, keys: Keys, readiness: Any) -> FastAPI:
+    app = FastAPIOffline(
+        title="RT-DETR demo",
+        version="0.3",
+        description=_ABOUT,
+        redoc_url=None,
+        static_url="/docs-static",
+        swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
+    )
+    handle_errors(app)
+    # Guard checks the key, before a body is read; this only tells the schema of it.
+    bearer = [] if keys.is_open else [Depends(HTTPBearer(auto_error=False))]
+    for router in (chat.routes(desk), responses.routes(desk), detect.routes(desk)):
+        app.include_router(router, dependencies=bearer)
+    app.include_router(models.routes(service), dependencies=bearer)
+    app.include_router(_operation(readiness))
+    return app
+
+
+def _operation(readiness: Any) -> APIRouter:
+    router = APIRouter(tags=["Operation"])
+
+    @router.get("/healthz", summary="Whether the process answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz", responses=documented(503), summary="Whether pictures are taken")
+    async def ready() -> dict[str, str]:
+        readiness()
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus")
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
