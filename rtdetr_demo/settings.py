@@ -107,7 +107,15 @@ class Settings:
         return cls(**vars(parser.parse_args(arguments)), api_keys=keys)
 
     @property
-    def is_local(self) -> bool:
+    def api_access(self) -> str:
+        """Who may use the API: holders of "keys"; without any, whoever is on this machine ("open")
+        or, where others can reach the demo, nobody ("closed")."""
+        if self.api_keys:
+            return "keys"
+        return "open" if self._is_local else "closed"
+
+    @property
+    def _is_local(self) -> bool:
         """Whether only this machine can reach the demo."""
         host = self.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
         if os.environ.get("GRADIO_SHARE", "").lower() == "true":

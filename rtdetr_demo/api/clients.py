@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from ..errors import Overloaded
+from ..settings import Settings
 from .errors import Refusal
 
 
@@ -33,12 +33,11 @@ class Visit:
 
 
 class Keys:
-    """The operator's API keys; with none, everyone may ask (`is_open`) or nobody."""
+    """The operator's API keys, and what holds without any: see `Settings.api_access`."""
 
-    def __init__(self, keys: Sequence[str], is_open: bool):
-        self._digests = [_digest(key) for key in keys]
-        self.is_open = is_open and not keys
-        self.wanted = bool(keys)
+    def __init__(self, settings: Settings):
+        self._digests = [_digest(key) for key in settings.api_keys]
+        self.is_open = settings.api_access == "open"
 
     def describe(self) -> str:
         """One line for the log, which never shows a key."""

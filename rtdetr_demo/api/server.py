@@ -35,7 +35,7 @@ class Api:
 
     def __init__(self, service: Service):
         self.service = service
-        self._keys = Keys(service.settings.api_keys, service.settings.is_local)
+        self._keys = Keys(service.settings)
         self._desk = Desk(service)
         self._guard = Guard(_app(service, self._desk, self._keys, self._readiness), self._keys)
         self.app: ASGIApp = self._guard

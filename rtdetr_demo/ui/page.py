@@ -12,6 +12,7 @@ from ..results import Results
 from ..service import Service
 from ..settings import Settings
 from ..sources import MAX_BYTES
+from .api import api_tab
 from .assets import STATIC
 from .lab import lab_tab
 from .live import live_tab
@@ -73,6 +74,8 @@ def build(service: Service) -> gr.Blocks:
                 video_tab(service)
             with gr.Tab("Speed lab", id="lab"):
                 lab_tab(service, results)
+            with gr.Tab("API", id="api"):
+                api_tab(service.settings)
         add_tools(service, results)
     return page
 

@@ -101,9 +101,27 @@ function render() {
   showClasses(depth);
   showTable();
   showComparison(depth);
+  tell(depth);
   const summary = `${state.shown.length} detections after ${layers(depth)}`;
   $("#stage").setAttribute("aria-label", `Picture with ${summary}. Arrow keys step through them.`);
 }
+
+/** Let the API tab know what is shown. */
+function tell(depth) {
+  window.rtPhoto = {
+    source: state.source,
+    checkpoint: state.result.checkpoint,
+    settings: {
+      decoder_layers: depth,
+      threshold: Number(thresholdInput.value),
+      ...(state.hidden.size && { classes: present() }),
+    },
+  };
+  document.dispatchEvent(new CustomEvent("rt-request"));
+}
+
+/** The classes of the checkpoint that the visitor has not hidden. */
+const present = () => state.result.classes.filter((name) => !state.hidden.has(name));
 
 const layers = (count) => `${count} decoder layer${count === 1 ? "" : "s"}`;
 
@@ -467,14 +485,13 @@ on(".rt-cancel", "click", async () => {
 on(".rt-downloads", "click", async (event) => {
   const form = event.target.dataset.form;
   if (!form) return;
-  const present = state.result.classes.filter((name) => !state.hidden.has(name));
   busy("Preparing the file…");
   const answer = await ask("download_result", {
     result: state.result.id,
     form,
     decoder_layers: Number(depthInput.value),
     threshold: Number(thresholdInput.value),
-    classes: state.hidden.size ? present : null,
+    classes: state.hidden.size ? present() : null,
   });
   busy("");
   if (answer.error) return problem(answer.error);
