@@ -15,7 +15,8 @@ DRAIN_SECONDS = 25
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "mcp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = Settings.from_command_line()
     service = Service(settings)
     api = Api(service)

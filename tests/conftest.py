@@ -1,5 +1,6 @@
 """Fixtures: small random models, a stand-in for the hub, and the app as a stranger would run it."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -26,6 +29,8 @@ from transformers import (
 )
 
 from standin import HubStandIn
+
+T = TypeVar("T")
 
 REPO = Path(__file__).parents[1]
 EXAMPLES = REPO / "examples"
@@ -119,6 +124,12 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         )
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
         yield server
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, whatever loop (the browser's) holds this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def _free_port() -> int:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from .content import Plain, StreamOptions, begun, event_of, new_id, pieces
 from .desk import Desk, Order, Source
 from .errors import Refusal, documented
-from .forms import MAX_PICTURES, Form, ImageUrl, JsonSchema, Settings
+from .forms import MAX_PICTURES, PIXELS, Form, ImageUrl, JsonSchema, Settings, example
 
 DONE = "data: [DONE]\n\n"
 
@@ -54,6 +54,13 @@ class SchemaFormat(Form):
 
 class ChatRequest(Settings):
     """The last user message carries the pictures; its text may state settings."""
+
+    model_config = example(
+        messages=[
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXELS}}]}
+        ],
+        decoder_layers=3,
+    )
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]

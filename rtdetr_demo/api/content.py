@@ -54,7 +54,7 @@ def _check(content: dict[str, Any], schema: JsonSchema) -> None:
     """Raises Refusal where the client's schema is not one that our answers meet."""
     try:
         Draft202012Validator.check_schema(schema.schema_ or {})
-        _Careful(schema.schema_ or {}, registry=Registry()).validate(content)
+        _careful()(schema.schema_ or {}, registry=Registry()).validate(content)
     except ValidationError as error:
         raise Refusal(
             422,
@@ -70,28 +70,22 @@ def _check(content: dict[str, Any], schema: JsonSchema) -> None:
         ) from None
 
 
-def _references(validator: Any, ref: str, instance: Any, schema: dict) -> Iterator:
-    # A few nested references can ask for more work than there is time in the world.
-    steps = validator.__dict__.setdefault("steps", [0])
-    steps[0] += 1
-    if steps[0] > _MAX_REFERENCES:
-        raise RecursionError
-    yield from Draft202012Validator.VALIDATORS["$ref"](validator, ref, instance, schema)
+def _careful() -> type[Draft202012Validator]:
+    """A validator for one use, which gives up on what could keep it busy for ever."""
+    left = _MAX_REFERENCES
 
+    def follow(validator: Any, ref: str, instance: Any, schema: dict) -> Iterator:
+        nonlocal left
+        left -= 1  # a few nested references can ask for more steps than there is time
+        if left < 0:
+            raise RecursionError
+        yield from Draft202012Validator.VALIDATORS["$ref"](validator, ref, instance, schema)
 
-def _no_patterns(*_: Any) -> Iterator:
-    raise NotImplementedError("a client's regular expression may run for ever")
+    def refuse(*_: Any) -> Iterator:
+        raise NotImplementedError  # a client's regular expression
 
-
-_Careful = extend(
-    Draft202012Validator,
-    {
-        "$ref": _references,
-        "$dynamicRef": _no_patterns,
-        "pattern": _no_patterns,
-        "patternProperties": _no_patterns,
-    },
-)
+    refused = dict.fromkeys(["$dynamicRef", "pattern", "patternProperties"], refuse)
+    return extend(Draft202012Validator, {"$ref": follow, **refused})
 
 
 async def begun(events: AsyncIterator[str]) -> StreamingResponse:

@@ -16,7 +16,7 @@ from .. import export
 from ..predictions import Predictions, Selection
 from .desk import Desk, Source, as_json
 from .errors import Refusal, documented
-from .forms import MAX_PICTURES, Picture, Pictures, Settings
+from .forms import MAX_PICTURES, PIXELS, Picture, Pictures, Settings, example
 
 
 class DetectSettings(Settings):
@@ -26,6 +26,8 @@ class DetectSettings(Settings):
 
 
 class DetectRequest(DetectSettings):
+    model_config = example(image_url=[PIXELS], decoder_layers=3)
+
     image_url: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PICTURES)] = Field(
         description="http(s) addresses or data: URIs; a list is answered with a list."
     )

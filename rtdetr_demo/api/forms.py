@@ -39,6 +39,18 @@ class Settings(Form):
         }
 
 
+PIXELS = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGOsr69nwAaY"
+    "sIoOWgkALcUBjTy/9hgAAAAASUVORK5CYII="
+)
+"""The smallest request of the documentation: a grey picture of 8x8 pixels."""
+
+
+def example(**body: Any) -> ConfigDict:
+    """A body for the documentation, which works as it stands."""
+    return ConfigDict(json_schema_extra={"examples": [{"model": "bundled", **body}]})
+
+
 class ImageUrl(Form):
     url: str = Field(description="An http(s) address, or a data: URI with base64.")
     detail: Literal["auto", "low", "high", "original"] | None = Field(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from .. import metrics
-from ..errors import Overloaded
+from ..errors import Overloaded, TooLarge
 from ..predictions import Predictions
 from ..turns import Turns
 
@@ -44,8 +44,11 @@ class Queue:
     def places(self, clients: Sequence[str], count: int) -> Iterator[None]:
         """Hold `count` places on the account of each of `clients`.
 
-        Raises Overloaded where so many are not free.
+        Raises Overloaded where so many are not free, and TooLarge where they never will be.
         """
+        most = min(self.share, self.capacity)
+        if count > most:
+            raise TooLarge(f"One request takes {most} pictures here. Send the others in another.")
         with self._changed:
             full = self._taken + count > self.capacity
             if full or any(self._held[client] + count > self.share for client in clients):

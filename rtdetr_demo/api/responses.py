@@ -12,7 +12,7 @@ from .chat import check_count
 from .content import Plain, begun, event_of, new_id, pieces
 from .desk import Desk, Order, Source
 from .errors import Refusal, documented
-from .forms import Form, JsonSchema, Settings
+from .forms import PIXELS, Form, JsonSchema, Settings, example
 
 
 class InputText(Form):
@@ -57,6 +57,11 @@ class TextOptions(Form):
 
 class ResponsesRequest(Settings):
     """The last user item carries the pictures; its text may state settings."""
+
+    model_config = example(
+        input=[{"role": "user", "content": [{"type": "input_image", "image_url": PIXELS}]}],
+        decoder_layers=3,
+    )
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     input: str | Annotated[list[Item], Field(min_length=1, max_length=1000)]
