@@ -37,9 +37,10 @@ end
 function done(summary, latency, requests)
   local told = {{}}
   for _, thread in ipairs(threads) do table.insert(told, thread:get("statuses")) end
-  io.write(string.format('RESULT {{"statuses": "%s", "p50": %.1f, "p99": %.1f, "max": %.1f}}\\n',
-    table.concat(told), latency:percentile(50) / 1000, latency:percentile(99) / 1000,
-    latency.max / 1000))
+  local function ms(us) return string.format("%.1f", us / 1000) end
+  io.write('RESULT {{"statuses": "' .. table.concat(told) .. '", "seconds": ' ..
+    summary.duration / 1e6 .. ', "p50": ' .. ms(latency:percentile(50)) .. ', "p99": ' ..
+    ms(latency:percentile(99)) .. ', "max": ' .. ms(latency.max) .. '}}\\n')
 end
 """
 
@@ -75,10 +76,9 @@ def load(app: App, script: Path, connections: int, seconds: float) -> dict:
     result["statuses"] = {
         int(code): int(count) for code, count in re.findall(r"(\d+):(\d+)", result["statuses"])
     }
-    took = float(re.search(r"requests in ([\d.]+)s", ran.stdout)[1])  # type: ignore[index]
     if "Socket errors" in ran.stdout:
         result["socket"] = re.search(r"Socket errors: (.*)", ran.stdout)[1]  # type: ignore[index]
-    return {**result, "per_second": result["statuses"].get(200, 0) / took}
+    return {**result, "per_second": result["statuses"].get(200, 0) / result["seconds"]}
 
 
 def main() -> None:
@@ -129,7 +129,9 @@ def main() -> None:
         end.set()
         watching.join()
         print(f"memory: {before:.0f} MB before, at most {most:.0f}, {app.memory_mb:.0f} after")
-        left = re.search(r"rtdetr_queue_pictures (\S+)", httpx.get(f"{app.url}/metrics").text)
+        left = re.search(
+            r"^rtdetr_queue_pictures (\S+)", httpx.get(f"{app.url}/metrics").text, re.M
+        )
         print("pictures left in the queue:", left and left[1])
     finally:
         alone.kill()
