@@ -77,26 +77,17 @@ class Settings:
             help="people who may watch live at once (RTDETR_LIVE_VIEWERS; default %(default)s)",
         )
         for name, kind, what in [
-            ("video_minutes", float, "longest video"),
-            ("video_mb", int, "largest video file"),
-            ("video_megapixels", float, "largest video frame"),
+            ("video_minutes", float, "longest video that is taken"),
+            ("video_mb", int, "largest video file that is taken"),
+            ("video_megapixels", float, "largest video frame that is taken"),
+            ("api_queue", int, "most pictures of API requests that wait"),
+            ("api_share", int, "most of these of one key or address"),
+            ("api_rate", int, "most pictures a minute of one key or address (0: any number)"),
         ]:
             variable = f"RTDETR_{name.upper()}"
             parser.add_argument(
                 "--" + name.replace("_", "-"),
                 type=kind,
-                default=environ.get(variable, str(getattr(cls, name))),
-                help=f"{what} that is taken ({variable}; default %(default)s)",
-            )
-        for name, what in [
-            ("api_queue", "pictures of API requests that may wait"),
-            ("api_share", "of these, those of one key or address"),
-            ("api_rate", "pictures a minute for one key or address, 0: any number"),
-        ]:
-            variable = f"RTDETR_{name.upper()}"
-            parser.add_argument(
-                "--" + name.replace("_", "-"),
-                type=int,
                 default=environ.get(variable, str(getattr(cls, name))),
                 help=f"{what} ({variable}; default %(default)s)",
             )

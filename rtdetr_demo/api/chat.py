@@ -6,12 +6,22 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, Field, StrictInt
 
-from .content import Plain, StreamOptions, begun, event_of, new_id, pieces
-from .desk import Desk, Order, Source
-from .errors import Refusal, documented
-from .forms import MAX_PICTURES, PIXELS, Form, ImageUrl, JsonSchema, Settings, example
+from .content import (
+    ANSWERS,
+    Conversation,
+    Other,
+    Plain,
+    StreamOptions,
+    begun,
+    event_of,
+    last_asked,
+    new_id,
+    pieces,
+)
+from .desk import Desk, Order
+from .forms import PIXELS, Form, ImageUrl, JsonSchema, example
 
 DONE = "data: [DONE]\n\n"
 
@@ -25,6 +35,10 @@ class ImagePart(Form):
     type: Literal["image_url"]
     image_url: ImageUrl
 
+    @property
+    def address(self) -> str:
+        return self.image_url.url
+
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
@@ -35,16 +49,7 @@ class UserMessage(Form):
     name: str | None = None
 
 
-class OtherMessage(BaseModel):
-    """What else was said; a detector does not read it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: Literal["system", "developer", "assistant"]
-    content: str | list[Any] | None = None
-
-
-Message = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
+Message = Annotated[UserMessage | Other, Field(discriminator="role")]
 
 
 class SchemaFormat(Form):
@@ -52,7 +57,7 @@ class SchemaFormat(Form):
     json_schema: JsonSchema
 
 
-class ChatRequest(Settings):
+class ChatRequest(Conversation):
     """The last user message carries the pictures; its text may state settings."""
 
     model_config = example(
@@ -62,22 +67,11 @@ class ChatRequest(Settings):
         decoder_layers=3,
     )
 
-    model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     response_format: Annotated[Plain | SchemaFormat, Field(discriminator="type")] | None = None
     n: Literal[1] | None = Field(None, description="A detector has one answer.")
-    temperature: Annotated[StrictInt | StrictFloat, Field(ge=0, le=2)] | None = Field(
-        None, description="Accepted and without effect: nothing is sampled."
-    )
-    top_p: Annotated[StrictInt | StrictFloat, Field(ge=0, le=1)] | None = Field(
-        None, description="Accepted and without effect: nothing is sampled."
-    )
     seed: StrictInt | None = Field(None, description="Every answer is the same for the same seed.")
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-    store: Literal[False] | None = Field(None, description="Nothing is stored.")
 
     @property
     def schema_asked(self) -> JsonSchema | None:
@@ -122,14 +116,11 @@ def routes(desk: Desk) -> APIRouter:
     @router.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
-        responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            **documented(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
-        },
+        responses=ANSWERS,
         summary="Detect objects, as a chat completion",
     )
     async def create(body: ChatRequest, request: Request) -> Response:
-        sources, text = _last_asked(body.messages)
+        sources, text = last_asked(body.messages, "messages", ImagePart)
         order = desk.order(request.state.visit, body.model, sources, body, text)
         if body.stream:
             return await begun(_chunks(order, body))
@@ -153,42 +144,6 @@ def routes(desk: Desk) -> APIRouter:
         return JSONResponse(answer)
 
     return router
-
-
-def _last_asked(messages: list[UserMessage | OtherMessage]) -> tuple[list[Source], str]:
-    """The pictures and the text of the last user message. Raises Refusal where it has none."""
-    for i in range(len(messages) - 1, -1, -1):
-        message = messages[i]
-        if not isinstance(message, UserMessage):
-            continue
-        parts = message.content if isinstance(message.content, list) else []
-        sources = [
-            Source(part.image_url.url, f"messages.{i}.content.{k}.image_url")
-            for k, part in enumerate(parts)
-            if isinstance(part, ImagePart)
-        ]
-        check_count(sources, f"messages.{i}.content", "image_url")
-        texts = [part.text for part in parts if isinstance(part, TextPart)]
-        return sources, "\n".join(texts)
-    raise Refusal(400, "There is no user message.", "missing_required_parameter", "messages")
-
-
-def check_count(sources: list[Source], param: str, part: str) -> None:
-    """Raises Refusal unless there are pictures, and not too many."""
-    if not sources:
-        raise Refusal(
-            400,
-            f"The last user message has no picture. Add a part of type {part}.",
-            "missing_image",
-            param,
-        )
-    if len(sources) > MAX_PICTURES:
-        raise Refusal(
-            400,
-            f"One request takes {MAX_PICTURES} pictures. Send the others in another one.",
-            "too_many_images",
-            param,
-        )
 
 
 def _usage(order: Order) -> dict[str, int]:

@@ -1,23 +1,51 @@
-"""What OpenAI's two forms of conversation share: the text of the answer, and its checks."""
+"""What OpenAI's two forms of conversation share: most fields, and the text of the answer."""
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi.responses import StreamingResponse
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend
-from pydantic import StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 from referencing import Registry
 
 from ..errors import DemoError
-from .desk import Order
-from .errors import Refusal, body_of
-from .forms import Form, JsonSchema
+from .desk import Order, Source
+from .errors import Refusal, body_of, documented
+from .forms import MAX_PICTURES, Form, JsonSchema, Settings
 
 _MAX_REFERENCES = 10_000
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    **documented(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
+}
+
+
+class Other(BaseModel):
+    """What else was said in a conversation; a detector does not read it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "assistant"]
+    content: str | list[Any] | None = None
+
+
+class Conversation(Settings):
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    stream: StrictBool | None = None
+    temperature: Annotated[StrictInt | StrictFloat, Field(ge=0, le=2)] | None = Field(
+        None, description="Accepted and without effect: nothing is sampled."
+    )
+    top_p: Annotated[StrictInt | StrictFloat, Field(ge=0, le=1)] | None = Field(
+        None, description="Accepted and without effect: nothing is sampled."
+    )
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: Literal[False] | None = Field(None, description="Nothing is stored.")
 
 
 class Plain(Form):
@@ -27,6 +55,41 @@ class Plain(Form):
 class StreamOptions(Form):
     include_usage: StrictBool | None = None
     include_obfuscation: Literal[False] | None = None
+
+
+def last_asked(
+    messages: Sequence[Any], param: str, picture: type[BaseModel]
+) -> tuple[list[Source], str]:
+    """The pictures (parts of type `picture`) and the text of the last message by the user.
+
+    Raises Refusal where there is none, or not from 1 to `MAX_PICTURES` pictures in it.
+    """
+    last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
+    if last is None:
+        raise Refusal(400, "There is no user message.", "missing_required_parameter", param)
+    content, where = messages[last].content, f"{param}.{last}.content"
+    parts = content if isinstance(content, list) else []
+    sources = [
+        Source(part.address, f"{where}.{k}.image_url")
+        for k, part in enumerate(parts)
+        if isinstance(part, picture)
+    ]
+    if not sources:
+        kind = get_args(picture.model_fields["type"].annotation)[0]
+        raise Refusal(
+            400,
+            f"The last user message has no picture. Add a part of type {kind}.",
+            "missing_image",
+            where,
+        )
+    if len(sources) > MAX_PICTURES:
+        raise Refusal(
+            400,
+            f"One request takes {MAX_PICTURES} pictures. Send the others in another one.",
+            "too_many_images",
+            where,
+        )
+    return sources, "\n".join(part.text for part in parts if not isinstance(part, picture))
 
 
 def new_id(prefix: str) -> str:

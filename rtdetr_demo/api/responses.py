@@ -6,13 +6,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, ConfigDict, Field
 
-from .chat import check_count
-from .content import Plain, begun, event_of, new_id, pieces
-from .desk import Desk, Order, Source
-from .errors import Refusal, documented
-from .forms import PIXELS, Form, JsonSchema, Settings, example
+from .content import (
+    ANSWERS,
+    Conversation,
+    Other,
+    Plain,
+    begun,
+    event_of,
+    last_asked,
+    new_id,
+    pieces,
+)
+from .desk import Desk, Order
+from .forms import PIXELS, Form, JsonSchema, example
 
 
 class InputText(Form):
@@ -25,6 +33,10 @@ class InputImage(Form):
     image_url: str = Field(description="An http(s) address, or a data: URI with base64.")
     detail: Literal["auto", "low", "high", "original"] | None = None
 
+    @property
+    def address(self) -> str:
+        return self.image_url
+
 
 Part = Annotated[InputText | InputImage, Field(discriminator="type")]
 
@@ -35,16 +47,7 @@ class UserItem(Form):
     content: str | Annotated[list[Part], Field(min_length=1, max_length=256)]
 
 
-class OtherItem(BaseModel):
-    """What else was said; a detector does not read it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: Literal["system", "developer", "assistant"]
-    content: str | list[Any] | None = None
-
-
-Item = Annotated[UserItem | OtherItem, Field(discriminator="role")]
+Item = Annotated[UserItem | Other, Field(discriminator="role")]
 
 
 class SchemaFormat(JsonSchema):
@@ -55,7 +58,7 @@ class TextOptions(Form):
     format: Annotated[Plain | SchemaFormat, Field(discriminator="type")] | None = None
 
 
-class ResponsesRequest(Settings):
+class ResponsesRequest(Conversation):
     """The last user item carries the pictures; its text may state settings."""
 
     model_config = example(
@@ -63,16 +66,9 @@ class ResponsesRequest(Settings):
         decoder_layers=3,
     )
 
-    model: Annotated[str, Field(min_length=1, max_length=500)]
     input: str | Annotated[list[Item], Field(min_length=1, max_length=1000)]
     instructions: str | None = Field(None, description="Accepted; a detector does not read it.")
     text: TextOptions | None = None
-    stream: StrictBool | None = None
-    temperature: Annotated[StrictInt | StrictFloat, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[StrictInt | StrictFloat, Field(ge=0, le=1)] | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-    store: Literal[False] | None = Field(None, description="Nothing is stored.")
 
     @property
     def schema_asked(self) -> JsonSchema | None:
@@ -99,14 +95,13 @@ def routes(desk: Desk) -> APIRouter:
     @router.post(
         "/v1/responses",
         response_model=ResponseObject,
-        responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            **documented(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
-        },
+        responses=ANSWERS,
         summary="Detect objects, as a response",
     )
     async def create(body: ResponsesRequest, request: Request) -> Response:
-        sources, text = _last_asked(body.input)
+        given = body.input
+        items = given if isinstance(given, list) else [UserItem(role="user", content=given)]
+        sources, text = last_asked(items, "input", InputImage)
         order = desk.order(request.state.visit, body.model, sources, body, text)
         if body.stream:
             return await begun(_events(order, body))
@@ -117,24 +112,6 @@ def routes(desk: Desk) -> APIRouter:
         return JSONResponse(answer)
 
     return router
-
-
-def _last_asked(given: str | list[UserItem | OtherItem]) -> tuple[list[Source], str]:
-    """The pictures and the text of the last user item. Raises Refusal where it has none."""
-    items = given if isinstance(given, list) else [UserItem(role="user", content=given)]
-    for i in range(len(items) - 1, -1, -1):
-        item = items[i]
-        if not isinstance(item, UserItem):
-            continue
-        parts = item.content if isinstance(item.content, list) else []
-        sources = [
-            Source(part.image_url, f"input.{i}.content.{k}.image_url")
-            for k, part in enumerate(parts)
-            if isinstance(part, InputImage)
-        ]
-        check_count(sources, f"input.{i}.content", "input_image")
-        return sources, "\n".join(part.text for part in parts if isinstance(part, InputText))
-    raise Refusal(400, "There is no user message.", "missing_required_parameter", "input")
 
 
 def _response(body: ResponsesRequest, order: Order) -> dict[str, Any]:
