@@ -12,6 +12,7 @@ from .content import (
     ANSWERS,
     Conversation,
     Other,
+    PicturePart,
     Plain,
     StreamOptions,
     begun,
@@ -31,7 +32,7 @@ class TextPart(Form):
     text: str
 
 
-class ImagePart(Form):
+class ImagePart(PicturePart):
     type: Literal["image_url"]
     image_url: ImageUrl
 

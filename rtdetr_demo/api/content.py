@@ -34,6 +34,15 @@ class Other(BaseModel):
     content: str | list[Any] | None = None
 
 
+class PicturePart(Form):
+    """A part of a message that holds a picture."""
+
+    @property
+    def address(self) -> str:
+        """http(s) or data."""
+        raise NotImplementedError
+
+
 class Conversation(Settings):
     model: Annotated[str, Field(min_length=1, max_length=500)]
     stream: StrictBool | None = None
@@ -58,7 +67,7 @@ class StreamOptions(Form):
 
 
 def last_asked(
-    messages: Sequence[Any], param: str, picture: type[BaseModel]
+    messages: Sequence[Any], param: str, picture: type[PicturePart]
 ) -> tuple[list[Source], str]:
     """The pictures (parts of type `picture`) and the text of the last message by the user.
 

@@ -12,6 +12,7 @@ from .content import (
     ANSWERS,
     Conversation,
     Other,
+    PicturePart,
     Plain,
     begun,
     event_of,
@@ -28,7 +29,7 @@ class InputText(Form):
     text: str
 
 
-class InputImage(Form):
+class InputImage(PicturePart):
     type: Literal["input_image"]
     image_url: str = Field(description="An http(s) address, or a data: URI with base64.")
     detail: Literal["auto", "low", "high", "original"] | None = None
