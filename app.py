@@ -32,7 +32,7 @@ def main() -> None:
     )
     offer_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)
-    api.announce()
+    api.open()
     # Only now: a page that answers at once beats a model that is loaded a little sooner.
     service.start()
     end.wait()

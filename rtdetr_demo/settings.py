@@ -98,6 +98,11 @@ class Settings:
         return cls(**vars(parser.parse_args(arguments)), api_keys=keys)
 
     @property
+    def share(self) -> bool:
+        """Whether Gradio shall tunnel the demo to a public address (GRADIO_SHARE)."""
+        return os.environ.get("GRADIO_SHARE", "").lower() == "true"
+
+    @property
     def api_access(self) -> str:
         """Who may use the API: holders of "keys"; without any, whoever is on this machine ("open")
         or, where others can reach the demo, nobody ("closed")."""
@@ -109,7 +114,7 @@ class Settings:
     def _is_local(self) -> bool:
         """Whether only this machine can reach the demo."""
         host = self.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-        if os.environ.get("GRADIO_SHARE", "").lower() == "true":
+        if self.share:
             return False
         try:
             return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback

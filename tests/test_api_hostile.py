@@ -1,6 +1,7 @@
 """The API under clients who are slow, huge, many or gone, and under an operator who stops it."""
 
 import base64
+import io
 import json
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from conftest import EXAMPLES, App
 from test_api import check_error, heavy_picture, wait_until_ready
@@ -48,8 +50,8 @@ def still_serves(app: App) -> Iterator[None]:
         assert "Traceback" not in app.printed
 
 
-def ask(app: App, content: bytes = PHOTO, **more: object) -> httpx.Response:
-    headers = {**HEADERS, "Content-Type": "image/jpeg"}
+def ask(app: App, content: bytes = PHOTO, accept: str = "*/*") -> httpx.Response:
+    headers = {**HEADERS, "Content-Type": "image/jpeg", "Accept": accept}
     return httpx.post(f"{app.url}/v1/detect", content=content, headers=headers, timeout=60)
 
 
@@ -115,7 +117,7 @@ def test_half_sent_bodies_do_not_stand_in_anyones_way(app: App):
 def test_a_body_that_stands_still_is_given_up(app: App):
     line = begin(app, PHOTO[:1000], len(PHOTO))
     line.settimeout(25)
-    answer = line.recv(65536)
+    answer = b"".join(iter(lambda: line.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"too slowly" in answer
 
@@ -147,6 +149,66 @@ def test_a_body_as_large_as_is_taken(app: App):
     answer = ask(app, bytes(60 * 2**20))
     assert answer.status_code == 415
     check_error(answer)
+
+
+def test_bodies_without_a_key_take_no_room(app: App):
+    """Paths that need no key take no body either, so nobody fills the room for bodies there."""
+    lines = []
+    for _ in range(10):
+        line = socket.create_connection(("127.0.0.1", app.port), timeout=30)
+        line.sendall(b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 67108864\r\n\r\nx")
+        lines.append(line)
+        lines.append(begin(app, b"x", 60 * 2**20))  # with a key, stated but not sent
+    assert ask(app).status_code == 200
+    for line in lines:
+        line.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{" + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}",
+        b"{" + b",".join(b'"%d":1' % n for n in range(40_000)) + b"}",
+        b'{"messages":[' + b",".join([b"{}"] * 1_000_000) + b"]}",
+    ],
+    ids=["a million fields", "many fields", "a million messages"],
+)
+def test_bodies_of_many_values_cost_little(app: App, body: bytes):
+    before, began = app.memory_mb, time.monotonic()
+    headers = {**HEADERS, "Content-Type": "application/json"}
+    for path in ("chat/completions", "responses", "detect"):
+        answer = httpx.post(f"{app.url}/v1/{path}", content=body, headers=headers, timeout=60)
+        assert answer.status_code in (400, 413)
+        check_error(answer)
+    assert time.monotonic() - began < 5
+    assert app.memory_mb - before < 150
+
+
+def test_answers_that_nobody_reads_are_not_piled_up(app: App):
+    buffer = io.BytesIO()
+    Image.effect_noise((3000, 2000), 80).convert("RGB").save(buffer, "JPEG")
+    head = (
+        f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        "Content-Type: image/jpeg\r\nAccept: image/png\r\n"
+        f"Content-Length: {len(buffer.getvalue())}\r\n\r\n"
+    )
+    lines = []
+    for _ in range(2):
+        line = socket.create_connection(("127.0.0.1", app.port), timeout=30)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        line.sendall(head.encode() + buffer.getvalue())
+        lines.append(line)
+    wait_until_at_work(app)
+    while measured(app, "rtdetr_queue_pictures"):
+        time.sleep(0.05)
+    time.sleep(11)  # longer than an answer may stand still
+    whole = len(ask(app, buffer.getvalue(), "image/png").content)
+    for line in lines:
+        received = 0
+        while chunk := line.recv(1 << 20):
+            received += len(chunk)
+        assert 0 < received < whole  # the line was cut
+        line.close()
 
 
 def test_a_thousand_bad_keys_a_second(app: App):
@@ -195,8 +257,9 @@ def test_nonsense_on_the_line(app: App):
             line.recv(1000)
 
 
-def test_killed_and_started_again_under_load(app: App, tiny: Path):
-    """SIGKILL leaves nothing behind that a new process on the same port would stumble over."""
+@pytest.fixture(scope="module")
+def killed(tiny: Path) -> Iterator[tuple[App, Counter[object]]]:
+    """An app that was killed under load and started again on its port, and what the load met."""
     first = App("--checkpoint", str(tiny), HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
     wait_until_ready(first)
     done, statuses = threading.Event(), Counter[object]()
@@ -204,10 +267,11 @@ def test_killed_and_started_again_under_load(app: App, tiny: Path):
     def load() -> None:
         while not done.is_set():
             try:
-                statuses[ask(first).status_code] += 1
+                status: object = ask(first).status_code
             except httpx.HTTPError:
-                statuses["no answer"] += 1
-                time.sleep(0.5)
+                status = "no answer"
+            statuses[status] += 1
+            time.sleep(0.5 * (status != 200))
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
@@ -215,21 +279,29 @@ def test_killed_and_started_again_under_load(app: App, tiny: Path):
     time.sleep(1)
     first.process.kill()
     first.process.wait()
+    before = statuses[200]
     again = App("--checkpoint", str(tiny), port=first.port, HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
     wait_until_ready(again)
-    before = statuses[200]
     time.sleep(1)
     done.set()
     for thread in threads:
         thread.join()
-    assert statuses[200] > before > 0
-    assert set(statuses) <= {200, 503, "no answer"}
+    statuses["after"] = statuses[200] - before
+    yield again, statuses
     again.stop()
 
 
-def test_sigterm_finishes_what_runs_and_refuses_what_comes(tiny: Path, app: App, heavy: bytes):
-    ending = App("--checkpoint", str(tiny), HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
-    wait_until_ready(ending)
+def test_killed_and_started_again_under_load(killed: tuple[App, Counter[object]]):
+    """SIGKILL leaves nothing behind that a new process on the same port would stumble over."""
+    _, statuses = killed
+    assert statuses["after"] > 0
+    assert set(statuses) <= {200, 503, "no answer", "after"}
+
+
+def test_sigterm_finishes_what_runs_and_refuses_what_comes(
+    killed: tuple[App, Counter[object]], heavy: bytes
+):
+    ending, _ = killed
     answers: list[httpx.Response] = []
     files = [("file", heavy)] * 8
 
@@ -241,6 +313,8 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes(tiny: Path, app: App,
     working = threading.Thread(target=work)
     working.start()
     wait_until_at_work(ending)
+    half = begin(ending, PHOTO[:5000], len(PHOTO))
+    time.sleep(0.2)
     ending.process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     late = ask(ending)
@@ -249,6 +323,8 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes(tiny: Path, app: App,
     assert late.headers["retry-after"]
     assert httpx.get(f"{ending.url}/readyz").status_code == 503
     assert httpx.get(f"{ending.url}/healthz").status_code == 200
+    half.sendall(PHOTO[5000:])  # begun before, whole only now: refused, but answered
+    assert half.recv(65536).startswith(b"HTTP/1.1 503")
     working.join()
     assert answers[0].status_code == 200
     assert len(answers[0].json()["results"]) == 8

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,7 @@ from rtdetr_demo.api.detect import _wanted
 from rtdetr_demo.api.errors import Refusal
 from rtdetr_demo.api.queue import Passes, Queue
 from rtdetr_demo.api.text import read_settings
-from rtdetr_demo.errors import BadInput, Overloaded, TooLarge
+from rtdetr_demo.errors import BadInput, Busy, Overloaded, TooLarge
 from rtdetr_demo.settings import Settings
 
 CLASSES = ("person", "car", "bus", "dog", "cat", "knife", "sheep", "traffic light", "wine glass")
@@ -22,8 +23,14 @@ CLASSES = ("person", "car", "bus", "dog", "cat", "knife", "sheep", "traffic ligh
 # --- The queue ------------------------------------------------------------------------------------
 
 
+def one_lane(capacity: int, share: int) -> Queue:
+    queue = Queue(capacity, share)
+    queue.open_lanes(1)
+    return queue
+
+
 def test_clients_take_turns_however_much_one_sends():
-    queue, order = Queue(100, 100, lanes=1), []
+    queue, order = one_lane(100, 100), []
     gate = threading.Event()
     queue.submit("first", gate.wait)
     waiting = [queue.submit("greedy", lambda n=n: order.append(f"greedy {n}")) for n in range(5)]
@@ -37,7 +44,7 @@ def test_clients_take_turns_however_much_one_sends():
 
 
 def test_places_are_bounded_in_all_and_for_each_account():
-    queue = Queue(capacity=6, share=4, lanes=1)
+    queue = one_lane(capacity=6, share=4)
     with queue.places(["a", "address"], 3):
         with pytest.raises(Overloaded), queue.places(["a", "elsewhere"], 2):
             pass
@@ -48,14 +55,15 @@ def test_places_are_bounded_in_all_and_for_each_account():
         assert refusal.value.retry_after >= 1
         with queue.places(["b"], 3):
             pass
-    assert queue.wait_until_empty(0)
+    with queue.places(["a", "address"], 4):
+        pass
     with pytest.raises(TooLarge), queue.places(["a"], 5):
         pass
     queue.close()
 
 
 def test_what_is_cancelled_before_its_turn_never_runs():
-    queue, gate, ran = Queue(10, 10, lanes=1), threading.Event(), []
+    queue, gate, ran = one_lane(10, 10), threading.Event(), []
     queue.submit("a", gate.wait)
     gone = queue.submit("a", lambda: ran.append(1))
     assert gone.cancel()
@@ -67,8 +75,44 @@ def test_what_is_cancelled_before_its_turn_never_runs():
     queue.close()
 
 
+def test_what_is_cancelled_or_done_is_let_go_at_once():
+    queue, gate = one_lane(10, 10), threading.Event()
+    queue.submit("a", gate.wait)
+    waiting, done = Image.new("RGB", (1, 1)), Image.new("RGB", (1, 1))
+    gone = queue.submit("a", lambda image=waiting: image.size)
+    known = [weakref.ref(waiting), weakref.ref(done)]
+    gone.cancel()
+    del waiting, gone
+    assert known[0]() is None
+    gate.set()
+    assert queue.submit("a", lambda image=done: image.size).result(5) == (1, 1)
+    del done
+    for _ in range(100):
+        if known[1]() is None:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError("an idle lane holds the last picture")
+    queue.close()
+
+
+def test_closing_refuses_what_waits_and_what_comes():
+    queue, gate = one_lane(10, 10), threading.Event()
+    running = queue.submit("a", gate.wait)
+    waiting = queue.submit("a", lambda: None)
+    closing = threading.Thread(target=queue.close)
+    closing.start()
+    with pytest.raises(Busy):
+        waiting.result(5)
+    with pytest.raises(Busy):
+        queue.submit("a", lambda: None)
+    gate.set()
+    closing.join()
+    assert running.result(0) is True
+
+
 def test_work_that_fails_fails_alone():
-    queue = Queue(10, 10, lanes=1)
+    queue = one_lane(10, 10)
 
     def fail() -> None:
         raise BadInput("No.")
@@ -85,7 +129,8 @@ def test_work_that_fails_fails_alone():
 class Model:
     """Stands in for a detector: answers with the widths of the pictures, when it is let."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds = seconds
         self.batches: list[tuple[int, Any]] = []
         self.gate = threading.Event()
         self.running = 0
@@ -95,6 +140,7 @@ class Model:
         assert self.running == 1, "two passes at once"
         self.batches.append((len(images), key))
         assert self.gate.wait(5)
+        time.sleep(self.seconds)
         self.running -= 1
         if key == ("broken",):
             raise BadInput("Broken.")
@@ -132,6 +178,21 @@ def test_only_what_asks_for_the_same_shares_a_pass():
     assert sorted(model.batches) == [
         (1, ("broken",)), (1, ("x",)), (2, ("y",)), (2, ("z",)),
     ]  # fmt: skip
+
+
+def test_a_full_queue_fills_the_passes_of_a_card():
+    model, queue = Model(seconds=0.02), Queue(100, 100)
+    passes = Passes(model.detect)
+    queue.open_lanes(16)
+    image = Image.new("RGB", (1, 1))
+    asked = [queue.submit(f"{n % 5}", lambda: passes.detect(image, 8, "x")) for n in range(100)]
+    model.gate.set()
+    for one in asked:
+        one.result(5)
+    sizes = [size for size, _ in model.batches]
+    assert sum(sizes) == 100
+    assert sizes.count(8) >= 5
+    queue.close()
 
 
 def test_on_a_cpu_each_picture_has_its_pass():
@@ -176,6 +237,8 @@ def test_keys_come_from_the_environment_and_are_never_shown(monkeypatch: pytest.
     assert "one-key" not in repr(settings)
     keys = Keys(settings)
     assert "one-key" not in keys.describe()
+    twice = Keys(Settings(api_keys=("a", "a", "b")))
+    assert {twice.client(f"Bearer {key}", "x").name for key in "ab"} == {"key 1", "key 2"}
     client = keys.client("bearer  another ", "10.0.0.9")
     assert client == Client("key 2", ("key 2", "address 10.0.0.9"))
 
@@ -188,7 +251,9 @@ def test_the_rate_holds_for_keys_and_for_addresses():
     assert 1 <= refusal.value.retry_after <= 61
     with pytest.raises(Overloaded):
         rate.count(Client("key 2", ("key 2", "address a")), 3)
-    rate.count(Client("key 3", ("key 3", "address c")), 5)
+    rate.count(Client("key 2", ("key 2", "address b")), 5)  # the refusals counted for nothing
+    with pytest.raises(TooLarge):
+        rate.count(Client("key 5", ("key 5",)), 6)
     for _ in range(100):
         Rate(0).count(Client("x", ("x",)), 16)
 
@@ -205,8 +270,9 @@ def test_the_rate_holds_for_keys_and_for_addresses():
          {"classes": ["person", "bus", "traffic light"]}),
         ("just wine glasses & knives in this picture", {"classes": ["wine glass", "knife"]}),
         ("confidence above 40 %", {"threshold": 0.4}),
+        ("threshold 1", {"threshold": 1.0}),
         ("scores over .25; 3 decoder layers", {"threshold": 0.25, "decoder_layers": 3}),
-        ("stop after layer 2, at most 5 detections", {"decoder_layers": 2, "max_detections": 5}),
+        ("stop after layer 2, no more than 5 boxes", {"decoder_layers": 2, "max_detections": 5}),
         ("decoder_layers=4 max_detections=7", {"decoder_layers": 4, "max_detections": 7}),
         ("only dogs, after layer 3", {"classes": ["dog"], "decoder_layers": 3}),
         ("threshold 0.5, yes, threshold 0.5", {"threshold": 0.5}),
@@ -216,8 +282,17 @@ def test_the_rate_holds_for_keys_and_for_addresses():
         ("threshold 0.5 to 0.6", {}),
         ("threshold 1.5", {}),
         ("threshold 0.5abc", {}),
-        ("layers 3 to 5", {}),
-        ("3 or 4 layers", {}),
+        ("decoder layers 3 to 5", {}),
+        ("3 or 4 decoder layers", {}),
+        ("9 decoder layers", {}),
+        ("What is on this cake with 2 layers?", {}),
+        ("What does layer 12 of the cake hold?", {}),
+        ("The score is 1.", {}),
+        ("books on the top 3 shelves", {}),
+        ("don't just show dogs", {}),
+        ("I do not want only dogs", {}),
+        ("do not use threshold 0.9", {}),
+        ("everything except cars; threshold 0.3", {"threshold": 0.3}),
         ("only dragons", {}),
         ("only dogs and dragons", {}),
         ("not only dogs", {}),
@@ -228,13 +303,13 @@ def test_the_rate_holds_for_keys_and_for_addresses():
     ],
 )  # fmt: skip
 def test_settings_in_text(text: str, settings: dict):
-    assert read_settings(text, CLASSES) == settings
+    assert read_settings(text, CLASSES, 6) == settings
 
 
 @pytest.mark.parametrize("text", ["only " * 20_000, "a, " * 20_000, "only " + " " * 99_999 + "in"])
 def test_long_texts_cost_no_time(text: str):
     began = time.perf_counter()
-    read_settings(text, CLASSES)
+    read_settings(text, CLASSES, 6)
     assert time.perf_counter() - began < 0.2
 
 

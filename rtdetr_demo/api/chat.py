@@ -4,24 +4,27 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
 from pydantic import BaseModel, Field, StrictInt
 
 from .content import (
     ANSWERS,
     Conversation,
+    Json,
     Other,
     PicturePart,
     Plain,
     StreamOptions,
     begun,
     event_of,
+    json_only,
     last_asked,
     new_id,
     pieces,
 )
 from .desk import Desk, Order
+from .errors import Refusal
 from .forms import PIXELS, Form, ImageUrl, JsonSchema, example
 
 DONE = "data: [DONE]\n\n"
@@ -71,7 +74,9 @@ class ChatRequest(Conversation):
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     stream_options: StreamOptions | None = None
     response_format: Annotated[Plain | SchemaFormat, Field(discriminator="type")] | None = None
-    n: Literal[1] | None = Field(None, description="A detector has one answer.")
+    n: Annotated[StrictInt, Field(ge=1, le=1)] | None = Field(
+        None, description="A detector has one answer."
+    )
     seed: StrictInt | None = Field(None, description="Every answer is the same for the same seed.")
 
     @property
@@ -118,9 +123,14 @@ def routes(desk: Desk) -> APIRouter:
         "/v1/chat/completions",
         response_model=ChatCompletion,
         responses=ANSWERS,
+        dependencies=[Depends(json_only)],
         summary="Detect objects, as a chat completion",
     )
     async def create(body: ChatRequest, request: Request) -> Response:
+        if body.stream_options and not body.stream:
+            raise Refusal(
+                400, "`stream_options` needs `stream`.", "invalid_value", "stream_options"
+            )
         sources, text = last_asked(body.messages, "messages", ImagePart)
         order = desk.order(request.state.visit, body.model, sources, body, text)
         if body.stream:
@@ -142,7 +152,7 @@ def routes(desk: Desk) -> APIRouter:
                 ],
                 "usage": _usage(taken),
             }
-        return JSONResponse(answer)
+        return Json(answer)
 
     return router
 

@@ -10,7 +10,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from ..errors import Overloaded
+from ..errors import Overloaded, TooLarge
 from ..settings import Settings
 from .errors import Refusal
 
@@ -36,7 +36,7 @@ class Keys:
     """The operator's API keys, and what holds without any: see `Settings.api_access`."""
 
     def __init__(self, settings: Settings):
-        self._digests = [_digest(key) for key in settings.api_keys]
+        self._digests = [_digest(key) for key in dict.fromkeys(settings.api_keys)]
         self.is_open = settings.api_access == "open"
 
     def describe(self) -> str:
@@ -87,14 +87,18 @@ class Rate:
         self._hits = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, client: Client, pictures: int) -> None:
-        """Raises Overloaded past the limit."""
+        """Raises Overloaded past the limit, and TooLarge for what is always past it."""
         if self._limit is None:
             return
+        if pictures > self._per_minute:
+            raise TooLarge(f"Only {self._per_minute} pictures a minute are taken here.")
         for account in client.accounts:
-            if not self._hits.hit(self._limit, account, cost=pictures):
+            if not self._hits.test(self._limit, account, cost=pictures):
                 until, _ = self._hits.get_window_stats(self._limit, account)
                 raise Overloaded(
                     f"More than {self._per_minute} pictures in a minute are not taken from one "
                     "client. Wait, and send this again.",
                     max(until - time.time(), 1.0),
                 )
+        for account in client.accounts:
+            self._hits.hit(self._limit, account, cost=pictures)

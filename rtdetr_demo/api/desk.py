@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-import anyio
 from PIL import Image
 
 from .. import metrics, sources
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ..detector import Detector
 
 LANES = 3
-"""Pictures under way at once: one in the model, one before it, one after."""
+"""Pictures under way at once on a CPU: one in the model, one before it, one after."""
 
 BATCH = 8
-"""Pictures that go through a card together at most."""
+"""Pictures that go through a card together at most; there are two lanes for each."""
 
 FETCHES = 16
 OWN_FETCHES = 4
@@ -81,10 +81,11 @@ class Desk:
     def __init__(self, service: Service):
         settings = service.settings
         self.service = service
-        self.queue = Queue(settings.api_queue, settings.api_share, LANES)
+        self.queue = Queue(settings.api_queue, settings.api_share)
         self._passes = Passes(self._detect)
         self._rate = Rate(settings.api_rate)
-        self._fetches = anyio.CapacityLimiter(FETCHES)
+        self._fetchers = ThreadPoolExecutor(FETCHES, "api-fetch")
+        self._fetches = asyncio.Semaphore(FETCHES)
         self._own_fetches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._loading: dict[str, Future] = {}
         self._guard = threading.Lock()
@@ -110,8 +111,9 @@ class Desk:
             "decoder_layers": selection.layer,
             "pictures": len(pictures),
         }
-        self._rate.count(visit.client, len(pictures))
+        self.queue.open_lanes(LANES if detector.device.type == "cpu" else 2 * BATCH)
         with self.queue.places(visit.client.accounts, len(pictures)):
+            self._rate.count(visit.client, len(pictures))
             answers = [
                 asyncio.create_task(self._answer(visit.client, detector, one, selection, render))
                 for one in pictures
@@ -150,17 +152,20 @@ class Desk:
             if name not in self._loading:
                 self._loading[name] = Future()
                 threading.Thread(target=self._load, args=(name,), daemon=True).start()
-            loading = self._loading[name]
-            if loading.done():
-                del self._loading[name]
-                return loading.result()
+            error = self._loading[name].done() and self._loading.pop(name).exception()
+        if error:
+            raise error
         raise Loading(f"{name} is being loaded. Send this again in a few seconds.")
 
     def _load(self, name: str) -> None:
+        loading = self._loading[name]
         try:
-            self._loading[name].set_result(self.service.store.get(name))
+            self.service.store.get(name)
         except BaseException as error:
-            self._loading[name].set_exception(error)
+            loading.set_exception(error)  # for whoever asks next
+        else:
+            with self._guard:
+                del self._loading[name]
 
     async def _answer(
         self,
@@ -178,6 +183,7 @@ class Desk:
                 content = await self._fetch(client, str(content))
 
             def work() -> Any:
+                metrics.STAGE_SECONDS.labels("queue").observe(time.perf_counter() - asked)
                 with metrics.stage("decode"):
                     encoded = (
                         content if isinstance(content, bytes) else sources.read_data_uri(content)
@@ -186,6 +192,7 @@ class Desk:
                 predictions = self._passes.detect(image, most, detector.checkpoint, selection.layer)
                 return render(image, predictions, selection)
 
+            asked = time.perf_counter()
             return await asyncio.wrap_future(self.queue.submit(client.name, work))
         except BadInput as error:
             code = "invalid_image_url" if is_address else "invalid_image"
@@ -193,31 +200,40 @@ class Desk:
 
     async def _fetch(self, client: Client, url: str) -> bytes:
         own = self._own_fetches.setdefault(client.name, asyncio.Semaphore(OWN_FETCHES))
-        async with own:
-            with metrics.stage("fetch"):
-                return await anyio.to_thread.run_sync(
-                    sources.fetch,
-                    url,
-                    self.service.settings.allowed_hosts,
-                    abandon_on_cancel=True,
-                    limiter=self._fetches,
-                )
+        await own.acquire()
+        try:
+            await self._fetches.acquire()
+        except BaseException:
+            own.release()
+            raise
+
+        def ended(fetching: asyncio.Future) -> None:
+            self._fetches.release()
+            own.release()
+            fetching.cancelled() or fetching.exception()  # whoever wanted to know may be gone
+
+        # A fetch under way cannot be stopped: it goes on, and counts, though its client is gone.
+        fetching = asyncio.get_running_loop().run_in_executor(self._fetchers, self._get, url)
+        fetching.add_done_callback(ended)
+        return await asyncio.shield(fetching)
+
+    def _get(self, url: str) -> bytes:
+        with metrics.stage("fetch"):
+            return sources.fetch(url, self.service.settings.allowed_hosts)
 
     def _detect(
         self, images: Sequence[Image.Image], checkpoint: str, layers: int
     ) -> list[Predictions]:
         return self.service.detect_batch(images, checkpoint, layers, every_layer=False)
 
-    def drain(self, seconds: float) -> bool:
-        """Wait until everything is answered; whether it was. Nothing is taken on afterwards."""
-        empty = self.queue.wait_until_empty(seconds)
+    def close(self) -> None:
+        """Take on nothing more."""
         self.queue.close()
-        return empty
 
 
 def _selection(detector: "Detector", settings: Settings, text: str) -> Selection:
     """The settings that hold. Raises Refusal (422) for what this checkpoint cannot do."""
-    given = {**read_settings(text, detector.class_names), **settings.given()}
+    given = {**read_settings(text, detector.class_names, detector.depth), **settings.given()}
     classes = given.get("classes")
     for name in classes or ():
         if name not in detector.class_names:

@@ -16,7 +16,7 @@ from .. import export
 from ..predictions import Predictions, Selection
 from .desk import Desk, Source, as_json
 from .errors import Refusal, documented
-from .forms import MAX_PICTURES, PIXELS, Picture, Pictures, Settings, example
+from .forms import MAX_FIELDS, MAX_PICTURES, PIXELS, Picture, Pictures, Settings, example
 
 
 class DetectSettings(Settings):
@@ -58,7 +58,7 @@ def routes(desk: Desk) -> APIRouter:
     async def detect(request: Request) -> Response:
         wanted = _wanted(request.headers.get("accept", ""))
         settings, sources, many = await _read(request)
-        if wanted != _JSON and many:
+        if wanted != _JSON and len(sources) > 1:
             raise Refusal(
                 422, "One annotated picture is drawn at a time. Send one, or accept JSON.",
                 "one_image_at_a_time",
@@ -94,7 +94,7 @@ async def _read(request: Request) -> tuple[DetectSettings, list[Source], bool]:
         urls = form.image_url if isinstance(form.image_url, list) else [form.image_url]
         return settings, [Source(url, f"image_url.{i}") for i, url in enumerate(urls)], many
     if kind == _MULTIPART:
-        form_data = await request.form(max_files=MAX_PICTURES, max_fields=64)
+        form_data = await request.form(max_files=2 * MAX_PICTURES, max_fields=MAX_FIELDS)
         items = form_data.multi_items()
         files = [(name, part) for name, part in items if isinstance(part, UploadFile)]
         settings = _checked(_fields([*request.query_params.multi_items(), *_texts(items)]))
@@ -105,6 +105,8 @@ async def _read(request: Request) -> tuple[DetectSettings, list[Source], bool]:
                     "unknown_parameter", name[:60],
                 )  # fmt: skip
         sources = [Source(await part.read(), f"file.{i}") for i, (_, part) in enumerate(files)]
+        if len(sources) > MAX_PICTURES:
+            raise Refusal(400, f"One request takes {MAX_PICTURES} pictures.", "too_many_images")
         if not sources:
             raise Refusal(400, "`file` is missing.", "missing_required_parameter", "file")
         return settings, sources, len(sources) > 1

@@ -1,17 +1,42 @@
 """What every way of asking has in common: the settings, and the answer's form."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 MAX_PICTURES = 16
 """In one request."""
+
+MAX_FIELDS = 100
+"""In one object."""
+
+MAX_SCHEMA = 32_768
+"""Characters of a client's JSON schema."""
 
 
 class Form(BaseModel):
     """The base of what a client may send; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        # Each unknown field becomes an error of its own, and a body can hold a million.
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            raise PydanticCustomError("too_many_fields", "There are too many fields")
+        return given
 
 
 class Settings(Form):
@@ -63,6 +88,17 @@ class JsonSchema(Form):
     description: str | None = None
     schema_: dict[str, Any] | None = Field(None, alias="schema")
     strict: StrictBool | None = None
+
+    @field_validator("schema_")
+    @classmethod
+    def _is_small(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            size = len(json.dumps(schema, allow_nan=False))
+        except (ValueError, RecursionError):
+            raise PydanticCustomError("schema", "This JSON schema cannot be used") from None
+        if size > MAX_SCHEMA:
+            raise PydanticCustomError("schema", f"Schemas end at {MAX_SCHEMA} characters here")
+        return schema
 
 
 # --- Answers --------------------------------------------------------------------------------------

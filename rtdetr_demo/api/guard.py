@@ -10,6 +10,8 @@ import logging
 import re
 import secrets
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,20 +20,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import metrics
 from ..errors import DemoError, Overloaded
-from .clients import Keys, Visit
+from .clients import Client, Keys, Visit
 from .errors import Refusal, answer_of, our_fault
+from .queue import GOING_DOWN
 
 MAX_BODY = 64 * 2**20
 MAX_BODIES = 512 * 2**20
-"""Bytes of all bodies together that are held at once."""
+MAX_OWN = 256 * 2**20
+"""Bytes of bodies that are held at once: of all together, and of one client."""
+
+MAX_COMMAS = 50_000
+"""In a JSON body."""
 
 PATIENCE = 10.0
-"""Seconds that a body may stand still."""
+"""Seconds that a body, or an answer, may stand still."""
 
 MAX_SECONDS = 60.0
 """Seconds that a body may take in all."""
 
 _DRAIN_SECONDS = 5.0
+_PIECE = 65_536
 _ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 log = logging.getLogger("rtdetr_demo.requests")
@@ -43,12 +51,19 @@ class Gone(Exception):
 
 
 class Guard:
-    """Stands in front of an ASGI app; `closing` is set when the server goes down."""
+    """Stands in front of an ASGI app.
 
-    def __init__(self, app: ASGIApp, keys: Keys):
+    One client has at most `share` requests under way at once, from the whole body to the last byte
+    of the answer. `inside` counts all requests; `closing` is set when the server goes down.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, share: int):
         self._app = app
         self._keys = keys
-        self._bodies = 0
+        self._share = share
+        self._requests: Counter[str] = Counter()
+        self._bodies: Counter[str] = Counter()
+        self.inside = 0
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,10 +78,15 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = visit.id
-            await send(message)
+                await send(message)
+            else:
+                await _send_in_pieces(send, message)
 
         try:
-            await self._serve(scope, receive, answer, headers, visit)
+            if scope["path"].startswith("/v1/"):
+                await self._serve(scope, receive, answer, headers, visit)
+            else:
+                await self._app(scope, receive, answer)
         except Gone:
             pass
         except DemoError as error:
@@ -82,18 +102,14 @@ class Guard:
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, visit: Visit
     ) -> None:
         """Raises DemoError for whatever keeps the request from its route, and Gone."""
-        if scope["path"].startswith("/v1/"):
-            try:
-                if self.closing:
-                    raise Refusal(
-                        503, "This server is going down. Send this to it again in a moment.",
-                        "shutting_down",
-                    )  # fmt: skip
-                address = (scope.get("client") or ("unknown",))[0]
-                visit.client = self._keys.client(headers.get("authorization", ""), address)
-            except Refusal:
-                await _drain(receive, headers)
-                raise
+        try:
+            self._check_open()
+            address = (scope.get("client") or ("unknown",))[0]
+            visit.client = self._keys.client(headers.get("authorization", ""), address)
+        except DemoError:
+            await _take_in(receive, headers)
+            raise
+        self.inside += 1
         held = 0
 
         def hold(size: int) -> None:
@@ -101,16 +117,38 @@ class Guard:
             nonlocal held
             if size > MAX_BODY:
                 raise Refusal(413, f"The body is over {MAX_BODY // 2**20} MB. Send less at once.")
-            if self._bodies + size - held > MAX_BODIES:
+            name, more = visit.client.name, size - held
+            if self._bodies[name] + more > MAX_OWN or self._bodies.total() + more > MAX_BODIES:
                 raise Overloaded("Too much is being sent here at once. Try again soon.", 2.0)
-            self._bodies += size - held
+            self._bodies[name] += more
             held = size
 
         try:
             body = await _read(receive, headers, hold)
-            await _while_there(self._app, scope, receive, send, body)
+            self._check_open()  # it may have taken its time
+            with self._counted(visit.client):
+                await _while_there(self._app, scope, receive, send, body)
         finally:
-            self._bodies -= held
+            self.inside -= 1
+            self._bodies[visit.client.name] -= held
+            if not self._bodies[visit.client.name]:
+                del self._bodies[visit.client.name]
+
+    @contextlib.contextmanager
+    def _counted(self, client: Client) -> Iterator[None]:
+        """Raises Overloaded where a client has too many whole requests under way."""
+        if any(self._requests[account] >= self._share for account in client.accounts):
+            raise Overloaded("You have too many requests under way. Wait for some of them.")
+        self._requests.update(client.accounts)
+        try:
+            yield
+        finally:
+            self._requests.subtract(client.accounts)
+            self._requests += Counter()  # forgets clients that have none
+
+    def _check_open(self) -> None:
+        if self.closing:
+            raise Refusal(503, GOING_DOWN, "shutting_down")
 
     def _record(self, scope: Scope, visit: Visit, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -136,12 +174,13 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
 
 
-async def _read(receive: Receive, headers: Headers, hold: Any) -> bytes:
+async def _read(receive: Receive, headers: Headers, hold: Callable[[int], None]) -> bytes:
     """The whole body. Raises Refusal for one that is too large or too slow, and Gone."""
     body = bytearray()
     stated = headers.get("content-length", "0")
     try:
-        hold(int(stated) if stated.isdecimal() else 0)
+        if stated.isdecimal() and int(stated) > MAX_BODY:
+            hold(int(stated))
         async with asyncio.timeout(MAX_SECONDS):
             while True:
                 async with asyncio.timeout(PATIENCE):
@@ -149,25 +188,43 @@ async def _read(receive: Receive, headers: Headers, hold: Any) -> bytes:
                 if message["type"] == "http.disconnect":
                     raise Gone
                 body += message.get("body", b"")
-                hold(max(len(body), int(stated) if stated.isdecimal() else 0))
+                hold(len(body))
                 if not message.get("more_body"):
-                    return bytes(body)
+                    break
     except TimeoutError:
         raise Refusal(408, "The body came too slowly. Send it again.") from None
     except DemoError:
-        if body or headers.get("expect", "").lower() != "100-continue":
-            await _drain(receive, headers)
+        await _take_in(receive, headers, begun=bool(body))
         raise
+    # Each value of a JSON text becomes many times its size, and pictures in it have one comma.
+    if "json" in headers.get("content-type", "") and body.count(b",") > MAX_COMMAS:
+        raise Refusal(400, "The body has too many values. Send less at once.", "too_many_values")
+    return bytes(body)
 
 
-async def _drain(receive: Receive, headers: Headers) -> None:
+async def _take_in(receive: Receive, headers: Headers, begun: bool = False) -> None:
     """Take in what a refused client is still sending, or it would not hear the refusal."""
-    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+    waits = headers.get("expect", "").lower() == "100-continue" and not begun
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if waits or not has_body:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             while (await receive()).get("more_body"):
                 pass
+
+
+async def _send_in_pieces(send: Send, message: Message) -> None:
+    """Send a part of an answer no faster than it is read. Raises Gone where it is not."""
+    body, more = message.get("body", b""), message.get("more_body", False)
+    try:
+        for start in range(0, max(len(body), 1), _PIECE):
+            end = start + _PIECE
+            piece = {"body": body[start:end], "more_body": more or end < len(body)}
+            async with asyncio.timeout(PATIENCE):
+                await send({**message, **piece})
+    except TimeoutError:
+        raise Gone from None
 
 
 async def _while_there(
@@ -183,12 +240,26 @@ async def _while_there(
         await asyncio.shield(gone)
         return {"type": "http.disconnect"}
 
-    running = asyncio.ensure_future(app(scope, replay, send))
+    is_stuck = False
+
+    async def sending(message: Message) -> None:
+        nonlocal is_stuck
+        try:
+            await send(message)
+        except Gone:
+            is_stuck = True
+            raise
+
+    running = asyncio.ensure_future(app(scope, replay, sending))
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             raise Gone
         await running
+    except Exception:
+        if is_stuck:  # whatever the layers between have made of it
+            raise Gone from None
+        raise
     finally:
         for task in (running, gone):
             task.cancel()

@@ -13,21 +13,23 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from .. import metrics
-from ..errors import Overloaded, TooLarge
+from ..errors import Busy, Overloaded, TooLarge
 from ..predictions import Predictions
 from ..turns import Turns
 
 T = TypeVar("T")
 
+GOING_DOWN = "This server is going down. Send this to it again in a moment."
+
 
 class Queue:
-    """Runs work in `lanes` threads, taking its clients by turns.
+    """Runs work in a few threads, its lanes, taking its clients by turns.
 
     `capacity` places in all, `share` of them for one client: a picture holds its place from the
     moment it is admitted until it is answered, so that memory and waiting are bounded.
     """
 
-    def __init__(self, capacity: int, share: int, lanes: int):
+    def __init__(self, capacity: int, share: int):
         self.capacity = capacity
         self.share = share
         self._changed = threading.Condition()
@@ -36,9 +38,14 @@ class Queue:
         self._waiting: OrderedDict[str, deque[tuple[Future, Callable[[], Any]]]] = OrderedDict()
         self._pace = 0.1
         self._closed = False
-        self._lanes = [threading.Thread(target=self._run, daemon=True) for _ in range(lanes)]
-        for lane in self._lanes:
-            lane.start()
+        self._lanes: list[threading.Thread] = []
+
+    def open_lanes(self, count: int) -> None:
+        """Have at least so many."""
+        with self._changed:
+            while len(self._lanes) < count and not self._closed:
+                self._lanes.append(threading.Thread(target=self._run, daemon=True))
+                self._lanes[-1].start()
 
     @contextmanager
     def places(self, clients: Sequence[str], count: int) -> Iterator[None]:
@@ -75,20 +82,34 @@ class Queue:
         """Run `work` in this client's turn; cancelling the future before that takes it out."""
         future: Future[T] = Future()
         with self._changed:
+            if self._closed:
+                raise Busy(GOING_DOWN)
             self._waiting.setdefault(client, deque()).append((future, work))
-            self._changed.notify()
+            self._changed.notify_all()
+        future.add_done_callback(lambda done: self._forget(client, done))
         return future
 
-    def wait_until_empty(self, seconds: float) -> bool:
-        """Whether nothing holds a place any more, after at most so long."""
+    def _forget(self, client: str, future: Future) -> None:
+        """What was cancelled holds a picture, and must not wait for a lane to be let go."""
+        if not future.cancelled():
+            return
         with self._changed:
-            return self._changed.wait_for(lambda: not self._taken, seconds)
+            left = deque(one for one in self._waiting.get(client, ()) if one[0] is not future)
+            if left:
+                self._waiting[client] = left
+            else:
+                self._waiting.pop(client, None)
 
     def close(self) -> None:
-        """Let what runs end, and take up nothing more."""
+        """Let what runs end, and refuse what waits."""
         with self._changed:
             self._closed = True
+            waiting = [future for works in self._waiting.values() for future, _ in works]
+            self._waiting.clear()
             self._changed.notify_all()
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(Busy(GOING_DOWN))
         for lane in self._lanes:
             lane.join()
 
@@ -104,6 +125,7 @@ class Queue:
                 future.set_exception(error)
             took = (time.monotonic() - began) / len(self._lanes)
             self._pace += 0.1 * (took - self._pace)
+            del taken, future, work  # an idle lane must not hold the last picture
 
     def _take(self) -> tuple[Future, Callable[[], Any]] | None:
         with self._changed:
@@ -142,7 +164,9 @@ class Passes:
         mine = _Asked(image, key)
         with self._guard:
             self._waiting.append(mine)
+        began = time.perf_counter()
         with self._seat:
+            metrics.STAGE_SECONDS.labels("seat").observe(time.perf_counter() - began)
             if not mine.answer.done():
                 self._run(self._together(mine, most))
         return mine.answer.result()

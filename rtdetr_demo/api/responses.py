@@ -4,18 +4,20 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from .content import (
     ANSWERS,
     Conversation,
+    Json,
     Other,
     PicturePart,
     Plain,
     begun,
     event_of,
+    json_only,
     last_asked,
     new_id,
     pieces,
@@ -59,6 +61,10 @@ class TextOptions(Form):
     format: Annotated[Plain | SchemaFormat, Field(discriminator="type")] | None = None
 
 
+class NoPadding(Form):
+    include_obfuscation: Literal[False] | None = None
+
+
 class ResponsesRequest(Conversation):
     """The last user item carries the pictures; its text may state settings."""
 
@@ -70,6 +76,7 @@ class ResponsesRequest(Conversation):
     input: str | Annotated[list[Item], Field(min_length=1, max_length=1000)]
     instructions: str | None = Field(None, description="Accepted; a detector does not read it.")
     text: TextOptions | None = None
+    stream_options: NoPadding | None = None
 
     @property
     def schema_asked(self) -> JsonSchema | None:
@@ -97,6 +104,7 @@ def routes(desk: Desk) -> APIRouter:
         "/v1/responses",
         response_model=ResponseObject,
         responses=ANSWERS,
+        dependencies=[Depends(json_only)],
         summary="Detect objects, as a response",
     )
     async def create(body: ResponsesRequest, request: Request) -> Response:
@@ -110,7 +118,7 @@ def routes(desk: Desk) -> APIRouter:
             content = "".join([piece async for piece in pieces(taken, body.schema_asked)])
             answer = _response(body, taken)
             answer |= _completed(taken, _message(new_id("msg_"), content))
-        return JSONResponse(answer)
+        return Json(answer)
 
     return router
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -37,11 +38,15 @@ class Api:
         self.service = service
         self._keys = Keys(service.settings)
         self._desk = Desk(service)
-        self._guard = Guard(_app(service, self._desk, self._keys, self._readiness), self._keys)
+        self._guard = Guard(
+            _app(service, self._desk, self._keys, self._readiness),
+            self._keys,
+            service.settings.api_share,
+        )
         self.app: ASGIApp = self._guard
 
-    def announce(self) -> None:
-        """Say in the log who may use the API."""
+    def open(self) -> None:
+        """Begin the log of requests, and say in the other one who may use the API."""
         lines = logging.StreamHandler(sys.stdout)
         lines.setFormatter(logging.Formatter("%(message)s"))
         requests = logging.getLogger("rtdetr_demo.requests")
@@ -52,8 +57,12 @@ class Api:
     def drain(self, seconds: float) -> None:
         """Refuse what comes, and wait for what runs."""
         self._guard.closing = True
-        if not self._desk.drain(seconds):
-            log.warning("some requests were not finished in %.0f s", seconds)
+        end = time.monotonic() + seconds
+        while self._guard.inside and time.monotonic() < end:
+            time.sleep(0.05)
+        if self._guard.inside:
+            log.warning("%d requests were not finished in %.0f s", self._guard.inside, seconds)
+        self._desk.close()
 
     def _readiness(self) -> None:
         """Raises DemoError while pictures cannot be taken."""

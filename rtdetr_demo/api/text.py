@@ -10,23 +10,28 @@ from typing import Any
 
 # Nothing that goes on as a longer number, a word, or a range ("3 to 5") is a plain number.
 _END = r"(?![\w%]|\.\d|\s?%|\s*(?:-|–|to|or|through)\s*[\d.])"
-_SCORE = rf"(\d{{1,3}}(?:\.\d+)?\s?%|[01](?:\.\d+)?|\.\d+){_END}"
-_JOIN = r"(?:\s+(?:of|is|at|to|above|over|at least|>=?))?\s*[=:>]*\s*"
-_THRESHOLD = re.compile(rf"\b(?:threshold|confidence|scores?){_JOIN}{_SCORE}", re.I)
+_PART = r"\d{1,3}(?:\.\d+)?\s?%|0?\.\d+"
+_IS = r"\s*(?:(?:of|is|at|to|above|over|at least)\s+)?[=:>]*\s*"
+_THRESHOLD = re.compile(
+    rf"\bthreshold{_IS}({_PART}|0|1|1\.0+){_END}"
+    # A game has scores, too: here only a comparison with a fraction will do.
+    rf"|\b(?:confidence|scores?)\s*(?:above|over|at least|>=?)\s*({_PART}){_END}",
+    re.I,
+)
 _LAYERS = re.compile(
-    r"(?<![\w.-])(?<!or )(?<!to )(?:(\d{1,2})\s+(?:decoder\s+)?layers?\b|"
-    rf"(?:decoder[ _])?layers?(?:\s+(?:of|is))?\s*[=:]?\s*(\d{{1,2}}){_END})",
+    r"(?<![\w.-])(?<!or )(?<!to )(?:(\d{1,2})\s+decoder\s+layers?\b|"
+    rf"(?:decoder[ _]layers?|after layer)(?:\s+(?:of|is))?\s*[=:]?\s*(\d{{1,2}}){_END})",
     re.I,
 )
 _MOST = re.compile(
-    r"\b(?:(?:at most|no more than|up to|max(?:imum)?(?:\s+of)?)\s+(\d{1,4})\s+"
+    r"\b(?:at most|no more than|up to|max(?:imum)?(?:\s+of)?|top)\s+(\d{1,4})\s+"
     r"(?:detections?|objects?|boxes|results?)\b|"
-    rf"(?:max_detections\s*[=:]?|top)\s*(\d{{1,4}}){_END})",
+    rf"\bmax_detections\s*[=:]?\s*(\d{{1,4}}){_END}",
     re.I,
 )
-_ONLY = re.compile(
-    r"(?<!not )\b(?:only|just)\s+(?:the\s+|show\s+|find\s+|detect\s+)?([^.;:!?\n]+)", re.I
-)
+_ONLY = re.compile(r"\b(?:only|just)\s+(?:the\s+|show\s+|find\s+|detect\s+)?(.+)", re.I)
+_CLAUSE = re.compile(r"[;!?\n]+|\.(?!\d)")
+_DENIED = re.compile(r"\b(?:not|never|except|without|unless)\b|n['’]?t\b", re.I)
 _WHERE = re.compile(
     r"\s+(?:in|on|from)\s+(?:this|the|that|my)\s+(?:image|picture|photo)\b.*$", re.I
 )
@@ -38,19 +43,26 @@ _IRREGULAR = {"people": "person", "persons": "person", "men": "man", "women": "w
               "motorbike": "motorcycle", "planes": "airplane", "plane": "airplane"}  # fmt: skip
 
 
-def read_settings(text: str, class_names: Collection[str]) -> dict[str, Any]:
-    """The settings that a text states without ambiguity, by their names in `Settings`."""
+def read_settings(text: str, class_names: Collection[str], depth: int) -> dict[str, Any]:
+    """The settings that a text states without ambiguity, by their names in `Settings`.
+
+    `depth`: how many decoder layers there are; a number beyond them means something else.
+    """
     # Someone's whole essay says nothing to a detector, and costs time to search.
-    text = text[:2000]
+    text = re.sub(r"[^\S\n]+", " ", text[:2000])
+    clauses = [clause for clause in _CLAUSE.split(text) if not _DENIED.search(clause)]
     settings: dict[str, Any] = {}
-    found = {_number(match) for match in _THRESHOLD.findall(text)}
-    if len(found) == 1 and 0 <= (threshold := found.pop()) <= 1:
+    thresholds = {_number(a or b) for clause in clauses for a, b in _THRESHOLD.findall(clause)}
+    if len(thresholds) == 1 and (threshold := thresholds.pop()) <= 1:
         settings["threshold"] = threshold
-    for name, pattern in [("decoder_layers", _LAYERS), ("max_detections", _MOST)]:
-        numbers = {int(one or other) for one, other in pattern.findall(text)}
-        if len(numbers) == 1 and (number := numbers.pop()) >= 1:
+    for name, pattern, most in [
+        ("decoder_layers", _LAYERS, depth),
+        ("max_detections", _MOST, 10_000),
+    ]:
+        numbers = {int(a or b) for clause in clauses for a, b in pattern.findall(clause)}
+        if len(numbers) == 1 and 1 <= (number := numbers.pop()) <= most:
             settings[name] = number
-    named = [_classes(match, class_names) for match in _ONLY.findall(text)]
+    named = [_classes(words, class_names) for c in clauses for words in _ONLY.findall(c)]
     if len(named) == 1 and named[0]:
         settings["classes"] = named[0]
     return settings

@@ -93,6 +93,7 @@ def launch_options(settings: Settings, api: Api) -> dict[str, Any]:
         "footer_links": ["api"],
         "max_file_size": max(MAX_BYTES, settings.video_mb * 2**20),
         "ssr_mode": False,
+        "share": settings.share,  # said, as Gradio shares by itself in hosted notebooks
         "mcp_server": True,
         "app_kwargs": {"middleware": [Middleware(Beside, api=api.app)]},
         "quiet": True,
