@@ -53,14 +53,15 @@ class Gone(Exception):
 class Guard:
     """Stands in front of an ASGI app.
 
-    One client has at most `share` requests under way at once, from the whole body to the last byte
-    of the answer. `inside` counts all requests; `closing` is set when the server goes down.
+    One client has at most `most` requests under way at once, from the whole body to the last byte
+    of the answer: more than it has places for pictures, as an answer may wait to be read.
+    `inside` counts all requests; `closing` is set when the server goes down.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, share: int):
+    def __init__(self, app: ASGIApp, keys: Keys, most: int):
         self._app = app
         self._keys = keys
-        self._share = share
+        self._most = most
         self._requests: Counter[str] = Counter()
         self._bodies: Counter[str] = Counter()
         self.inside = 0
@@ -137,7 +138,7 @@ class Guard:
     @contextlib.contextmanager
     def _counted(self, client: Client) -> Iterator[None]:
         """Raises Overloaded where a client has too many whole requests under way."""
-        if any(self._requests[account] >= self._share for account in client.accounts):
+        if any(self._requests[account] >= self._most for account in client.accounts):
             raise Overloaded("You have too many requests under way. Wait for some of them.")
         self._requests.update(client.accounts)
         try:

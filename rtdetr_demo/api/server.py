@@ -41,7 +41,7 @@ class Api:
         self._guard = Guard(
             _app(service, self._desk, self._keys, self._readiness),
             self._keys,
-            service.settings.api_share,
+            2 * service.settings.api_share,
         )
         self.app: ASGIApp = self._guard
 
