@@ -686,7 +686,7 @@ def test_the_page_is_still_the_page(app: App):
     assert httpx.get(f"{app.url}/docs-static/swagger-ui-bundle.js").status_code == 200
 
 
-def test_schemathesis(app: App, client: OpenAI):
+def test_schemathesis(app: App, client: OpenAI, tmp_path: Path):
     patient = OpenAI(base_url=f"{app.url}/v1", api_key="x", max_retries=10)
     patient.chat.completions.create(model="bundled", messages=asking(data_uri()))  # loads it
     # A random string is no picture, so what the schema allows may still be refused.
@@ -696,6 +696,7 @@ def test_schemathesis(app: App, client: OpenAI):
             "--exclude-checks", "positive_data_acceptance", "--max-examples", "20",
             "--generation-deterministic", "--no-color",
         ],
+        cwd=tmp_path,  # it leaves a folder behind
         capture_output=True,
         text=True,
     )  # fmt: skip
