@@ -103,9 +103,10 @@ class Guard:
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, visit: Visit
     ) -> None:
         """Raises DemoError for whatever keeps the request from its route, and Gone."""
+        address = (scope.get("client") or ("unknown",))[0]
+        visit.client = Client(address, ())  # for the log, should there be no key
         try:
             self._check_open()
-            address = (scope.get("client") or ("unknown",))[0]
             visit.client = self._keys.client(headers.get("authorization", ""), address)
         except DemoError:
             await _take_in(receive, headers)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Api:
-    """One service's API. `app` answers the paths that `answers` names."""
+    """One service's API; `app` stands `Beside` the page."""
 
     def __init__(self, service: Service):
         self.service = service
