@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import RTDetrForObjectDetection
 
-from rtdetr_demo import train
+from rtdetr_demo import train, train_data
 from rtdetr_demo.errors import BadInput
 from rtdetr_demo.losses import FIRST_LAYER, assign, dense_loss, quiet, weigh
 from rtdetr_demo.small_model import build_model, export
@@ -155,8 +155,8 @@ def test_an_archive_holds_the_same_set_as_a_folder(toy: Path, tmp_path: Path, ki
         with zipfile.ZipFile(archive, "w") as file:
             for path in toy.rglob("*"):
                 file.write(path, path.relative_to(toy))
-    packed, names = train.load_samples(archive)
-    plain, _ = train.load_samples(toy)
+    packed, names = train_data.load_samples(archive)
+    plain, _ = train_data.load_samples(toy)
     assert names == ["car", "dog"]
     for one, other in zip(packed, plain, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
@@ -168,24 +168,24 @@ def test_boxes_follow_pictures_that_were_shrunk(toy: Path, tmp_path: Path):
     (tmp_path / "instances.json").write_bytes((toy / "instances.json").read_bytes())
     for path in (toy / "images").iterdir():
         Image.open(path).resize((80, 60)).save(tmp_path / "images" / path.name)
-    small, large = train.load_samples(tmp_path)[0], train.load_samples(toy)[0]
+    small, large = train_data.load_samples(tmp_path)[0], train_data.load_samples(toy)[0]
     np.testing.assert_allclose(small[0].boxes * 2, large[0].boxes)
 
 
 def test_a_set_without_its_images_is_an_error_in_words(toy: Path, tmp_path: Path):
     (tmp_path / "instances.json").write_bytes((toy / "instances.json").read_bytes())
     with pytest.raises(BadInput, match="lacks 8 of its images"):
-        train.load_samples(tmp_path)
+        train_data.load_samples(tmp_path)
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_boxes_stay_on_their_objects_through_augmentation(toy: Path, mosaic: float):
     """Each box, drawn back on the augmented picture, holds its object's colour."""
-    samples, names = train.load_samples(toy)
+    samples, names = train_data.load_samples(toy)
     rng = np.random.default_rng(3)
     checked = 0
     for index in range(24):
-        image, boxes, labels = train.augment(rng, samples, index % 8, 128, mosaic)
+        image, boxes, labels = train_data.augment(rng, samples, index % 8, 128, mosaic)
         assert ((boxes >= 0) & (boxes <= 1)).all()
         for box, label in zip(boxes * 128, labels, strict=True):
             if label >= 0:
@@ -199,13 +199,13 @@ def test_boxes_stay_on_their_objects_through_augmentation(toy: Path, mosaic: flo
 
 
 def test_the_same_step_draws_the_same_batch(toy: Path):
-    samples, _ = train.load_samples(toy)
-    one, other = (train.make_batch(samples, 7, 4, 96, 0.5, seed=1)[0] for _ in range(2))
+    samples, _ = train_data.load_samples(toy)
+    one, other = (train_data.make_batch(samples, 7, 4, 96, 0.5, seed=1)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 
 def test_an_epoch_shows_every_image_once(toy: Path):
-    samples, _ = train.load_samples(toy)
+    samples, _ = train_data.load_samples(toy)
     drawn: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
 
@@ -213,9 +213,9 @@ def test_an_epoch_shows_every_image_once(toy: Path):
             drawn.append(index)
             return np.zeros((size, size, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64)
 
-        patch.setattr(train, "augment", note)
+        patch.setattr(train_data, "augment", note)
         for step in range(2):
-            train.make_batch(samples, step, 4, 32, 0.0, seed=0)
+            train_data.make_batch(samples, step, 4, 32, 0.0, seed=0)
     assert sorted(drawn) == list(range(8))
 
 

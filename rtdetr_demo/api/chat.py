@@ -11,17 +11,14 @@ from pydantic import BaseModel, Field, StrictInt
 from .content import (
     ANSWERS,
     Conversation,
-    Json,
     Other,
-    PicturePart,
     Plain,
     StreamOptions,
-    begun,
+    answered,
     event_of,
     json_only,
     last_asked,
     new_id,
-    pieces,
 )
 from .desk import Desk, Order
 from .errors import Refusal
@@ -35,7 +32,7 @@ class TextPart(Form):
     text: str
 
 
-class ImagePart(PicturePart):
+class ImagePart(Form):
     type: Literal["image_url"]
     image_url: ImageUrl
 
@@ -131,28 +128,15 @@ def routes(desk: Desk) -> APIRouter:
             raise Refusal(
                 400, "`stream_options` needs `stream`.", "invalid_value", "stream_options"
             )
-        sources, text = last_asked(body.messages, "messages", ImagePart)
+        sources, text = last_asked(body.messages, "messages", "image_url")
         order = desk.order(request.state.visit, body.model, sources, body, text)
-        if body.stream:
-            return await begun(_chunks(order, body))
-        async with order as taken:
-            content = "".join([piece async for piece in pieces(taken, body.schema_asked)])
-            answer = {
-                "id": new_id("chatcmpl-"),
-                "object": "chat.completion",
-                "created": int(time.time()),
-                "model": taken.checkpoint,
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": content, "refusal": None},
-                        "logprobs": None,
-                        "finish_reason": "stop",
-                    }
-                ],
-                "usage": _usage(taken),
-            }
-        return Json(answer)
+        return await answered(
+            order,
+            body,
+            body.schema_asked,
+            _completion,
+            lambda taken, content: _chunks(taken, content, body.stream_options),
+        )
 
     return router
 
@@ -165,28 +149,40 @@ def _usage(order: Order) -> dict[str, int]:
     }
 
 
-async def _chunks(taking: Any, body: ChatRequest) -> AsyncIterator[str]:
-    async with taking as order:
-        with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        frame: dict[str, Any] = {
-            "id": new_id("chatcmpl-"),
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": order.checkpoint,
-            **({"usage": None} if with_usage else {}),
-        }
+def _completion(order: Order, content: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return {
+        "id": new_id("chatcmpl-"),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": order.checkpoint,
+        "choices": [choice],
+        "usage": _usage(order),
+    }
 
-        def chunk(delta: dict[str, str], finish_reason: str | None = None) -> str:
-            choice = {
-                "index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason,
-            }  # fmt: skip
-            return event_of({**frame, "choices": [choice]})
 
-        role = {"role": "assistant"}
-        async for piece in pieces(order, body.schema_asked):
-            yield chunk({**role, "content": piece})
-            role = {}
-        yield chunk({}, "stop")
-        if with_usage:
-            yield event_of({**frame, "choices": [], "usage": _usage(order)})
-        yield DONE
+async def _chunks(
+    order: Order, content: AsyncIterator[str], options: StreamOptions | None
+) -> AsyncIterator[str]:
+    with_usage = options is not None and bool(options.include_usage)
+    frame: dict[str, Any] = {
+        "id": new_id("chatcmpl-"),
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": order.checkpoint,
+        **({"usage": None} if with_usage else {}),
+    }
+
+    def chunk(delta: dict[str, str], finish_reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return event_of({**frame, "choices": [choice]})
+
+    role = {"role": "assistant"}
+    async for piece in content:
+        yield chunk({**role, "content": piece})
+        role = {}
+    yield chunk({}, "stop")
+    if with_usage:
+        yield event_of({**frame, "choices": [], "usage": _usage(order)})
+    yield DONE

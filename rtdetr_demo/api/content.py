@@ -5,10 +5,11 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, get_args
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
@@ -37,15 +38,6 @@ class Other(BaseModel):
     content: str | list[Any] | None = None
 
 
-class PicturePart(Form):
-    """A part of a message that holds a picture."""
-
-    @property
-    def address(self) -> str:
-        """http(s) or data."""
-        raise NotImplementedError
-
-
 class Conversation(Settings):
     model: Annotated[str, Field(min_length=1, max_length=500)]
     stream: StrictBool | None = None
@@ -69,10 +61,8 @@ class StreamOptions(Form):
     include_obfuscation: Literal[False] | None = None
 
 
-def last_asked(
-    messages: Sequence[Any], param: str, picture: type[PicturePart]
-) -> tuple[list[Source], str]:
-    """The pictures (parts of type `picture`) and the text of the last message by the user.
+def last_asked(messages: Sequence[Any], param: str, kind: str) -> tuple[list[Source], str]:
+    """The pictures (parts of type `kind`) and the text of the last message by the user.
 
     Raises Refusal where there is none, or not from 1 to `MAX_PICTURES` pictures in it.
     """
@@ -84,10 +74,9 @@ def last_asked(
     sources = [
         Source(part.address, f"{where}.{k}.image_url")
         for k, part in enumerate(parts)
-        if isinstance(part, picture)
+        if part.type == kind
     ]
     if not sources:
-        kind = get_args(picture.model_fields["type"].annotation)[0]
         raise Refusal(
             400,
             f"The last user message has no picture. Add a part of type {kind}.",
@@ -101,7 +90,7 @@ def last_asked(
             "too_many_images",
             where,
         )
-    return sources, "\n".join(part.text for part in parts if not isinstance(part, picture))
+    return sources, "\n".join(part.text for part in parts if part.type != kind)
 
 
 class Json(JSONResponse):
@@ -176,13 +165,34 @@ def _careful() -> type[Draft202012Validator]:
         return run
 
     def refuse(*_: Any) -> Iterator:
-        raise NotImplementedError  # a client's regular expression
+        raise ValueError("a client's regular expression may run for ever")
 
     checks = {name: timed(check) for name, check in Draft202012Validator.VALIDATORS.items()}
     return extend(
         Draft202012Validator,
         {**checks, "$dynamicRef": refuse, "pattern": refuse, "patternProperties": refuse},
     )
+
+
+async def answered(
+    taking: AbstractAsyncContextManager[Order],
+    body: Conversation,
+    schema: JsonSchema | None,
+    whole: Callable[[Order, str], dict[str, Any]],
+    events: Callable[[Order, AsyncIterator[str]], AsyncIterator[str]],
+) -> Response:
+    """The order's answer: `whole` makes it of all its text, `events` a stream of its pieces."""
+
+    async def stream() -> AsyncIterator[str]:
+        async with taking as order:
+            async for event in events(order, pieces(order, schema)):
+                yield event
+
+    if body.stream:
+        return await begun(stream())
+    async with taking as order:
+        text = "".join([piece async for piece in pieces(order, schema)])
+        return Json(whole(order, text))
 
 
 async def begun(events: AsyncIterator[str]) -> StreamingResponse:

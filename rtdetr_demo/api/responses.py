@@ -11,16 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from .content import (
     ANSWERS,
     Conversation,
-    Json,
     Other,
-    PicturePart,
     Plain,
-    begun,
+    answered,
     event_of,
     json_only,
     last_asked,
     new_id,
-    pieces,
 )
 from .desk import Desk, Order
 from .forms import PIXELS, Form, JsonSchema, example
@@ -31,7 +28,7 @@ class InputText(Form):
     text: str
 
 
-class InputImage(PicturePart):
+class InputImage(Form):
     type: Literal["input_image"]
     image_url: str = Field(description="An http(s) address, or a data: URI with base64.")
     detail: Literal["auto", "low", "high", "original"] | None = None
@@ -110,15 +107,20 @@ def routes(desk: Desk) -> APIRouter:
     async def create(body: ResponsesRequest, request: Request) -> Response:
         given = body.input
         items = given if isinstance(given, list) else [UserItem(role="user", content=given)]
-        sources, text = last_asked(items, "input", InputImage)
+        sources, text = last_asked(items, "input", "input_image")
         order = desk.order(request.state.visit, body.model, sources, body, text)
-        if body.stream:
-            return await begun(_events(order, body))
-        async with order as taken:
-            content = "".join([piece async for piece in pieces(taken, body.schema_asked)])
-            answer = _response(body, taken)
-            answer |= _completed(taken, _message(new_id("msg_"), content))
-        return Json(answer)
+
+        def whole(taken: Order, content: str) -> dict[str, Any]:
+            message = _message(new_id("msg_"), content)
+            return {**_response(body, taken), **_completed(taken, message)}
+
+        return await answered(
+            order,
+            body,
+            body.schema_asked,
+            whole,
+            lambda taken, content: _events(taken, content, body),
+        )
 
     return router
 
@@ -182,28 +184,28 @@ def _completed(order: Order, message: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _events(taking: Any, body: ResponsesRequest) -> AsyncIterator[str]:
-    async with taking as order:
-        content = pieces(order, body.schema_asked)
-        piece: str | None = await anext(content)  # what fails before this is an error response
-        response, name, number, text = _response(body, order), new_id("msg_"), 0, ""
+async def _events(
+    order: Order, content: AsyncIterator[str], body: ResponsesRequest
+) -> AsyncIterator[str]:
+    piece: str | None = await anext(content)  # what fails before this is an error response
+    response, name, number, text = _response(body, order), new_id("msg_"), 0, ""
 
-        def event(kind: str, **data: Any) -> str:
-            nonlocal number
-            number += 1
-            return event_of({"type": kind, "sequence_number": number - 1, **data}, kind)
+    def event(kind: str, **data: Any) -> str:
+        nonlocal number
+        number += 1
+        return event_of({"type": kind, "sequence_number": number - 1, **data}, kind)
 
-        here = {"item_id": name, "output_index": 0, "content_index": 0}
-        yield event("response.created", response=response)
-        yield event("response.in_progress", response=response)
-        yield event("response.output_item.added", output_index=0, item=_message(name, None))
-        yield event("response.content_part.added", **here, part=_text(""))
-        while piece is not None:
-            text += piece
-            yield event("response.output_text.delta", **here, delta=piece, logprobs=[])
-            piece = await anext(content, None)
-        message = _message(name, text)
-        yield event("response.output_text.done", **here, text=text, logprobs=[])
-        yield event("response.content_part.done", **here, part=_text(text))
-        yield event("response.output_item.done", output_index=0, item=message)
-        yield event("response.completed", response={**response, **_completed(order, message)})
+    here = {"item_id": name, "output_index": 0, "content_index": 0}
+    yield event("response.created", response=response)
+    yield event("response.in_progress", response=response)
+    yield event("response.output_item.added", output_index=0, item=_message(name, None))
+    yield event("response.content_part.added", **here, part=_text(""))
+    while piece is not None:
+        text += piece
+        yield event("response.output_text.delta", **here, delta=piece, logprobs=[])
+        piece = await anext(content, None)
+    message = _message(name, text)
+    yield event("response.output_text.done", **here, text=text, logprobs=[])
+    yield event("response.content_part.done", **here, part=_text(text))
+    yield event("response.output_item.done", output_index=0, item=message)
+    yield event("response.completed", response={**response, **_completed(order, message)})
