@@ -4,11 +4,11 @@ import logging
 import signal
 import threading
 
-from rtdetr_demo.api.server import Api
-from rtdetr_demo.service import Service
+from rtdetr_demo.api.app import Api
+from rtdetr_demo.serving.service import Service
 from rtdetr_demo.settings import Settings
+from rtdetr_demo.ui.mcp import publish_tools
 from rtdetr_demo.ui.page import build, launch_options
-from rtdetr_demo.ui.tools import offer_tools
 
 DRAIN_SECONDS = 25
 
@@ -30,7 +30,7 @@ def main() -> None:
         prevent_thread_lock=True,
         **launch_options(settings, api),
     )
-    offer_tools(page)
+    publish_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)
     api.open()
     # Only now: a page that answers at once beats a model that is loaded a little sooner.

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _module(name: str) -> ModuleType:
     try:
-        return importlib.import_module(f".{name}", __package__)
+        return importlib.import_module(f".cli.{name}", __package__)
     except ModuleNotFoundError as error:
         sys.exit(f"{name} needs the package {error.name}: pip install -r requirements-train.txt")
 

@@ -11,12 +11,13 @@ from .errors import BadInput
 
 class Selection(NamedTuple):
     """Which detections to show: of decoder layer `layer` (1 is the first), scored above
-    `threshold`, labelled with one of `classes`, and at most the best `most` (`None`: all)."""
+    `threshold`, labelled with one of `classes`, and the best `max_detections` of these
+    (`None`: all)."""
 
     layer: int
     threshold: float = 0.5
     classes: Collection[str] | None = None
-    most: int | None = None
+    max_detections: int | None = None
 
 
 def check_threshold(threshold: object) -> float:
@@ -105,7 +106,7 @@ class Predictions:
         layer: int,
         threshold: float = 0.5,
         classes: Collection[str] | None = None,
-        most: int | None = None,
+        max_detections: int | None = None,
     ) -> list[Detection]:
         """The detections that a `Selection` of these keeps, best first."""
         index = layer - self.first
@@ -119,21 +120,23 @@ class Predictions:
                 strict=True,
             )
         ]
-        return [one for one in found if classes is None or one.label in classes][:most]
+        return [one for one in found if classes is None or one.label in classes][:max_detections]
 
     def to_json(
         self,
         layer: int,
         threshold: float = 0.5,
         classes: Collection[str] | None = None,
-        most: int | None = None,
+        max_detections: int | None = None,
     ) -> dict:
         """The form that every surface shares; each detection as transformers' pipeline gives it."""
         return {
             "checkpoint": self.checkpoint,
             "decoder_layers": layer,
             "image": {"width": self.width, "height": self.height},
-            "detections": [one.to_json() for one in self.select(layer, threshold, classes, most)],
+            "detections": [
+                one.to_json() for one in self.select(layer, threshold, classes, max_detections)
+            ],
             "timing_ms": self.timing.to_json(),
         }
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .checkpoints import DEFAULT
-
+DEFAULT_CHECKPOINT = "PekingU/rtdetr_r50vd_coco_o365"
 RUNTIMES = ("auto", "bf16", "torch")
 
 
@@ -17,7 +16,7 @@ class Settings:
     `api_queue` and `api_share`: pictures that wait in all and for one client; `api_rate`: pictures
     a minute for one client (0: no limit)."""
 
-    checkpoint: str = DEFAULT
+    checkpoint: str = DEFAULT_CHECKPOINT
     any_checkpoint: bool = False
     model_memory_gb: float = 4.0
     runtime: str = "auto"

@@ -1,91 +1,18 @@
 """Fixtures: small random models, a stand-in for the hub, and the app as a stranger would run it."""
 
-import asyncio
-import os
-import re
 import shutil
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
-import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
-from transformers import (
-    PreTrainedModel,
-    RTDetrConfig,
-    RTDetrForObjectDetection,
-    RTDetrImageProcessorPil,
-    RTDetrResNetConfig,
-)
 
-from standin import HubStandIn
-
-T = TypeVar("T")
-
-REPO = Path(__file__).parents[1]
-EXAMPLES = REPO / "examples"
-SHARED = REPO.parent / "shared"
-
-NAMES = ["person", "car", "dog", "cat", "<b>bold</b>"]
-
-
-def random_model(**overrides: object) -> RTDetrForObjectDetection:
-    """An RT-DETR with random weights whose scores are spread out, so that thresholds bite."""
-    torch.manual_seed(1)
-    config = RTDetrConfig(**overrides)
-    names = NAMES + [f"class {i}" for i in range(len(NAMES), config.num_labels)]
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: i for i, name in enumerate(names)}
-    model = RTDetrForObjectDetection(config).eval()
-    with torch.no_grad():
-        for head in model.model.decoder.class_embed:
-            head.weight.normal_(0, 0.2)
-            head.bias.fill_(-1.0)
-        for head in model.model.decoder.bbox_embed:
-            head.layers[-1].weight.normal_(0, 0.05)
-    return model
-
-
-def small(**overrides: object) -> dict:
-    """Settings of an RT-DETR that is small enough for a test, six layers and 300 queries deep."""
-    return {
-        "num_labels": len(NAMES),
-        "backbone_config": RTDetrResNetConfig(
-            embedding_size=8,
-            hidden_sizes=[8, 16, 24, 32],
-            depths=[1, 1, 1, 1],
-            layer_type="basic",
-            out_features=["stage2", "stage3", "stage4"],
-        ),
-        "encoder_in_channels": [16, 24, 32],
-        "encoder_hidden_dim": 32,
-        "encoder_ffn_dim": 32,
-        "encoder_attention_heads": 4,
-        "decoder_in_channels": [32, 32, 32],
-        "decoder_ffn_dim": 32,
-        "decoder_attention_heads": 4,
-        "d_model": 32,
-        "num_denoising": 0,
-        **overrides,
-    }
-
-
-def save(model: PreTrainedModel, folder: Path, size: int) -> Path:
-    model.save_pretrained(folder)
-    RTDetrImageProcessorPil(
-        do_normalize=False, size={"height": size, "width": size}
-    ).save_pretrained(folder)
-    return folder
+from tests.support.app import App
+from tests.support.models import random_model, save, small
+from tests.support.paths import EXAMPLES
+from tests.support.standin import HubStandIn
 
 
 @pytest.fixture(scope="session")
@@ -124,69 +51,6 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         )
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
         yield server
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, whatever loop (the browser's) holds this thread."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class App:
-    """`python app.py` in a process of its own, with what it printed; on PyTorch alone, as the
-    faster runtimes take the CPU for a while when they are made ready."""
-
-    def __init__(self, *arguments: str, port: int | None = None, **environ: str):
-        self.port = port or _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.checkpoint = Path(arguments[arguments.index("--checkpoint") + 1]).name
-        self.lines: list[str] = []
-        began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(self.port), *arguments],
-            cwd=REPO,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "RTDETR_RUNTIME": "torch", **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
-        while not self._answers():
-            assert self.process.poll() is None, self.printed
-            assert time.monotonic() - began < 60, self.printed
-            time.sleep(0.1)
-        self.seconds_to_answer = time.monotonic() - began
-
-    @property
-    def printed(self) -> str:
-        return "".join(self.lines)
-
-    @property
-    def memory_mb(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        match = re.search(r"VmRSS:\s+(\d+)", status)
-        assert match
-        return int(match[1]) / 1024
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-
-    def _listen(self) -> None:
-        assert self.process.stdout
-        self.lines.extend(iter(self.process.stdout.readline, ""))
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(self.url, timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 
-from .. import export
+from ..media import exporters as export
 from ..predictions import Predictions, Selection
-from .desk import Desk, Source, as_json
+from .dispatch import Dispatcher, Source, as_json
 from .errors import Refusal, documented
-from .forms import MAX_FIELDS, MAX_PICTURES, PIXELS, Picture, Pictures, Settings, example
+from .schemas import MAX_FIELDS, MAX_PICTURES, PIXELS, Picture, Pictures, Settings, example
 
 
 class DetectSettings(Settings):
@@ -38,7 +38,7 @@ _DRAWN = {"image/png": "PNG", "image/webp": "WEBP"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def routes(desk: Desk) -> APIRouter:
+def routes(dispatcher: Dispatcher) -> APIRouter:
     router = APIRouter(tags=["Detection"])
 
     @router.post(
@@ -64,13 +64,15 @@ def routes(desk: Desk) -> APIRouter:
                 "one_image_at_a_time",
             )  # fmt: skip
         render = as_json if wanted == _JSON else _drawing(_DRAWN[wanted])
-        visit = request.state.visit
-        async with desk.order(visit, settings.model, sources, settings, render=render) as order:
-            answers = [await answer for answer in order.answers]
+        context = request.state.context
+        async with dispatcher.submit(
+            context, settings.model, sources, settings, render=render
+        ) as accepted:
+            answers = [await answer for answer in accepted.answers]
             if wanted != _JSON:
                 return Response(answers[0], media_type=wanted)
             if many:
-                return JSONResponse({"settings": order.settings(), "results": answers})
+                return JSONResponse({"settings": accepted.settings(), "results": answers})
             return JSONResponse(answers[0])
 
     return router

@@ -6,8 +6,8 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from ..checkpoints import BUNDLED, CATALOGUE, describe
-from ..service import Service
+from ..checkpoints.catalog import BUNDLED, CATALOGUE, describe
+from ..serving.service import Service
 from .errors import documented
 
 

@@ -8,19 +8,19 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from pydantic import Field, StrictFloat, StrictInt
 
-from .. import sources
-from ..checkpoints import CATALOGUE
+from ..checkpoints.catalog import CATALOGUE
 from ..errors import BadInput
-from ..jobs import Job, Jobs
-from ..results import Results
-from ..service import Service
-from .answers import Request, Which, answering, cancelling
+from ..media import images as sources
+from ..serving.jobs import Job, Jobs
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
 from .assets import read, script
-from .photo import DISPLAY_SIZE, Detect, colors, data_url, picture_of
+from .pictures import DISPLAY_SIZE, Detect, colors, data_url, picture_of
+from .rpc import Request, Which, answering, cancelling
 
 if TYPE_CHECKING:
-    from ..benchmark import Report
-    from ..detector import Detector
+    from ..evaluation.benchmark import Report
+    from ..model.detector import Detector
 
 DEFAULT_EXAMPLE = "street.jpg"
 
@@ -46,7 +46,7 @@ class Compare(Subject):
     ]
 
 
-def lab_tab(service: Service, results: Results) -> None:
+def lab_tab(service: Service, results: ResultStore) -> None:
     """Lay the tab out inside the current Blocks."""
     gr.HTML(
         value={
@@ -63,7 +63,7 @@ def lab_tab(service: Service, results: Results) -> None:
     )
 
 
-def _functions(service: Service, results: Results) -> list[Callable[[Any], dict]]:
+def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
     jobs = Jobs(Path(get_upload_folder()), "measurements", running=1)
 
     def subject(request: Subject) -> bytes:
@@ -77,7 +77,7 @@ def _functions(service: Service, results: Results) -> list[Callable[[Any], dict]
         image = sources.read_picture(subject(request))
         detector = service.detector(request.checkpoint)
         # Only now: transformers must not be imported twice at once, and a load imports it.
-        from ..benchmark import Plan, measure
+        from ..evaluation.benchmark import Plan, measure
 
         plan = Plan(
             layers=tuple(range(1, detector.depth + 1)),

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import gradio as gr
 from pydantic import Field, StrictInt
 
-from .. import sources
-from ..checkpoints import CATALOGUE
+from ..checkpoints.catalog import CATALOGUE
 from ..errors import BadInput
-from ..service import Service
-from ..turns import Viewers
-from .answers import Shaped, answering
+from ..media import images as sources
+from ..serving.scheduler import ViewerLimiter
+from ..serving.service import Service
 from .assets import read, script
-from .photo import colors
+from .pictures import colors
+from .rpc import Shaped, answering
 
 LOWEST_SCORE = 0.05
 """Candidates below this are not sent: the tab's threshold starts there."""
@@ -37,13 +37,13 @@ def live_tab(service: Service) -> None:
         js_on_load=script(
             "ask.js", "shape.js", "predictions.js", "stage.js", "camera.js", "live.js"
         ),
-        server_functions=[_frame(service, Viewers(service.settings.live_viewers))],
+        server_functions=[_frame(service, ViewerLimiter(service.settings.live_viewers))],
         apply_default_css=False,
         elem_id="live",
     )
 
 
-def _frame(service: Service, viewers: Viewers) -> Callable[[Any], dict]:
+def _frame(service: Service, viewers: ViewerLimiter) -> Callable[[Any], dict]:
     @answering(Frame)
     def frame(request: Frame) -> dict:
         began = time.perf_counter()

@@ -7,17 +7,17 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
-from ..api.server import Api, Beside
-from ..results import Results
-from ..service import Service
+from ..api.app import Api, ApiMiddleware
+from ..media.images import MAX_BYTES
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
 from ..settings import Settings
-from ..sources import MAX_BYTES
 from .api import api_tab
 from .assets import STATIC
 from .lab import lab_tab
 from .live import live_tab
+from .mcp import add_tools
 from .photo import photo_tab
-from .tools import add_tools
 from .video import video_tab
 
 TITLE = "RT-DETR, layer by layer"
@@ -60,7 +60,7 @@ def _is_address(path: object) -> bool:
 
 def build(service: Service) -> gr.Blocks:
     """Lay out the page."""
-    results = Results(Path(get_upload_folder()))
+    results = ResultStore(Path(get_upload_folder()))
     with Page(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
     ) as page:
@@ -95,6 +95,6 @@ def launch_options(settings: Settings, api: Api) -> dict[str, Any]:
         "ssr_mode": False,
         "share": settings.share,  # said, as Gradio shares by itself in hosted notebooks
         "mcp_server": True,
-        "app_kwargs": {"middleware": [Middleware(Beside, api=api.app)]},
+        "app_kwargs": {"middleware": [Middleware(ApiMiddleware, api=api.app)]},
         "quiet": True,
     }

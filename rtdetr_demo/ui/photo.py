@@ -1,40 +1,22 @@
 """The photo tab, and `/detect` of the Gradio API."""
 
-import base64
-import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gradio as gr
-from gradio.utils import get_upload_folder
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import Field, StrictFloat, StrictInt
 
-from .. import export, sources
-from ..checkpoints import CATALOGUE, describe
-from ..errors import BadInput, DemoError, TooLarge
-from ..palette import class_color, text_color
-from ..predictions import Predictions, Selection, check_threshold
-from ..results import Results
-from ..service import Service
-from .answers import Request, Shaped, answering
+from ..checkpoints.catalog import CATALOGUE, describe
+from ..errors import BadInput, DemoError
+from ..media import exporters as export
+from ..media import images as sources
+from ..predictions import Selection, check_threshold
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
 from .assets import read, script
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-DISPLAY_SIZE = 1920
-"""Longest side, in pixels, of the picture that the page shows."""
-
-
-class Checkpoint(Request):
-    checkpoint: Annotated[str, Field(max_length=500)] = ""
-
-
-class Detect(Checkpoint, Shaped):
-    path: str | None = None
-    url: str | None = None
-    example: str | None = None
-    result: str | None = None
+from .pictures import DISPLAY_SIZE, EXAMPLES, Checkpoint, Detect, colors, data_url, picture_of
+from .rpc import Request, answering
 
 
 class Download(Request):
@@ -45,7 +27,7 @@ class Download(Request):
     classes: list[str] | None = None
 
 
-def photo_tab(service: Service, results: Results) -> None:
+def photo_tab(service: Service, results: ResultStore) -> None:
     """Lay the tab out inside the current Blocks."""
     gr.HTML(
         value=_config(service),
@@ -60,7 +42,7 @@ def photo_tab(service: Service, results: Results) -> None:
     gr.api(_api(service, results), api_name="detect")
 
 
-def _server_functions(service: Service, results: Results) -> list[Callable[[Any], dict]]:
+def _server_functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
     """What the page may ask of us."""
 
     @answering(Detect)
@@ -85,7 +67,7 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
         download = service.store.downloading(checkpoint) or service.store.downloading(
             service.wanted
         )
-        latency = service.store.latency(checkpoint)
+        latency = service.latencies.latency(checkpoint)
         return {
             "checkpoint": checkpoint,
             "serving": service.active,
@@ -95,7 +77,7 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
             "searching": service.searching,
             "threshold": describe(checkpoint).threshold,
             "here": service.store.is_here(checkpoint),
-            "measuring": service.store.measuring(checkpoint),
+            "measuring": service.loading(checkpoint) or service.latencies.measuring(checkpoint),
             "latency": latency and latency.to_json(),
             "download": download
             and {
@@ -140,50 +122,6 @@ def _server_functions(service: Service, results: Results) -> list[Callable[[Any]
     return [detect, status, download, cancel, download_result]
 
 
-def picture_of(request: Detect, service: Service, results: Results) -> bytes:
-    """The bytes of the picture that a request names."""
-    if request.url is not None:
-        return sources.fetch(request.url, service.settings.allowed_hosts)
-    if request.result is not None:
-        return results.get(request.result).original.read_bytes()
-    if request.example is not None:
-        return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
-    if request.path is not None:
-        uploaded = inside(Path(get_upload_folder()), Path(request.path))
-        if uploaded.stat().st_size > sources.MAX_BYTES:
-            raise TooLarge(
-                f"This file is over {sources.MAX_BYTES // 2**20} MB. Send a smaller one."
-            )
-        return uploaded.read_bytes()
-    raise BadInput("No picture came along. Upload one, paste one, or give its address.")
-
-
-def inside(folder: Path, path: Path) -> Path:
-    """The file, if it lies in the folder; links and dots are followed before judging."""
-    try:
-        resolved = path.resolve()
-        if resolved.is_relative_to(folder.resolve()) and resolved.is_file():
-            return resolved
-    except (OSError, ValueError, RuntimeError):
-        pass
-    raise BadInput("This picture is not here (any more). Upload it again.")
-
-
-def colors(predictions: Predictions) -> dict[str, list[str]]:
-    """For each class its colour and that of text on it."""
-    return {
-        name: [class_color(name), text_color(class_color(name))] for name in predictions.class_names
-    }
-
-
-def data_url(image: Image.Image, longest: int) -> str:
-    """A JPEG of the picture, at most `longest` pixels long, to stand in a page."""
-    shown = image.copy() if max(image.size) <= longest else ImageOps.contain(image, (longest,) * 2)
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def _config(service: Service) -> dict:
     """What the page needs to know before the first question."""
     return {
@@ -209,7 +147,7 @@ def _sent_file(image: Any) -> Detect:
     return Detect(url=path) if path.startswith(("http://", "https://")) else Detect(path=path)
 
 
-def _api(service: Service, results: Results) -> Callable[..., dict]:
+def _api(service: Service, results: ResultStore) -> Callable[..., dict]:
     def detect(
         image: gr.FileData | dict,
         checkpoint: str | None = None,

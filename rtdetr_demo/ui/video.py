@@ -9,18 +9,18 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from pydantic import Field, StrictFloat, StrictInt
 
-from ..checkpoints import CATALOGUE
-from ..clips import FILES, Limits
+from ..checkpoints.catalog import CATALOGUE
 from ..errors import TooLarge
-from ..jobs import Job, Jobs
-from ..palette import class_color
-from ..service import Service
-from .answers import Shaped, Which, answering, cancelling
+from ..media.colors import class_color
+from ..serving.jobs import Job, Jobs
+from ..serving.service import Service
+from ..video.io import FILES, Limits
 from .assets import read, script
-from .photo import EXAMPLES, data_url, inside
+from .pictures import EXAMPLES, data_url, inside
+from .rpc import Shaped, Which, answering, cancelling
 
 if TYPE_CHECKING:
-    from ..video import Summary
+    from ..video.pipeline import Summary
 
 PREVIEW_SIZE = 640
 """Longest side of the preview, in pixels."""
@@ -62,7 +62,7 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
     @answering(Start)
     def start(request: Start) -> dict:
         # It brings PyAV, OpenCV and supervision along, which a start of the page need not wait for.
-        from ..video import Options, Progress, process
+        from ..video.pipeline import Options, Progress, process
 
         source = EXAMPLES / "cows.mp4"
         if request.path is not None:

@@ -1,0 +1,134 @@
+"""The whole API as one ASGI app, and how it stands beside the page."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import Loading
+from ..serving.service import Service
+from . import detect, models
+from . import openai_chat as chat
+from . import openai_responses as responses
+from .auth import Keys
+from .dispatch import Dispatcher
+from .errors import Refusal, documented, handle_errors
+from .middleware import GatewayMiddleware
+
+_API_PATHS = ("/healthz", "/readyz", "/metrics", "/docs", "/docs-static", "/openapi.json")
+
+_ABOUT = """
+RT-DETR as a service. The decoder can be cut after any layer (`decoder_layers`), which trades
+accuracy for speed. Clients of OpenAI's API work unchanged: the content of an answer is JSON of the
+schema *Pictures*.
+"""
+
+log = logging.getLogger(__name__)
+
+
+class Api:
+    """One service's API; `app` serves it, in front of the page by `ApiMiddleware`."""
+
+    def __init__(self, service: Service):
+        self.service = service
+        self._keys = Keys(service.settings)
+        self._dispatcher = Dispatcher(service)
+        self._gateway = GatewayMiddleware(
+            _app(service, self._dispatcher, self._keys, self._readiness),
+            self._keys,
+            2 * service.settings.api_share,
+        )
+        self.app: ASGIApp = self._gateway
+
+    def open(self) -> None:
+        """Begin the log of requests, and say in the other one who may use the API."""
+        lines = logging.StreamHandler(sys.stdout)
+        lines.setFormatter(logging.Formatter("%(message)s"))
+        requests = logging.getLogger("rtdetr_demo.requests")
+        requests.propagate = False  # each line is JSON, whole
+        requests.handlers = [lines]
+        log.info(self._keys.describe())
+
+    def drain(self, seconds: float) -> None:
+        """Refuse what comes, and wait for what runs."""
+        self._gateway.closing = True
+        end = time.monotonic() + seconds
+        while self._gateway.inside and time.monotonic() < end:
+            time.sleep(0.05)
+        if self._gateway.inside:
+            log.warning("%d requests were not finished in %.0f s", self._gateway.inside, seconds)
+        self._dispatcher.close()
+
+    def _readiness(self) -> None:
+        """Raises DemoError while pictures cannot be taken."""
+        if self._gateway.closing:
+            raise Refusal(503, "This server is going down.", "shutting_down")
+        if self.service.active not in self.service.store.loaded():
+            raise Loading(f"{self.service.active} is being loaded.")
+
+
+class ApiMiddleware:
+    """ASGI middleware that gives the API its paths, and leaves all else to the page."""
+
+    def __init__(self, app: ASGIApp, api: ASGIApp):
+        self._page = app
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_ours = scope["type"] == "http" and _is_ours(scope["path"])
+        await (self._api if is_ours else self._page)(scope, receive, send)
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith("/v1/") or any(
+        path == own or path.startswith(own + "/") for own in _API_PATHS
+    )
+
+
+def _app(service: Service, dispatcher: Dispatcher, keys: Keys, readiness: Any) -> FastAPI:
+    app = FastAPIOffline(
+        title="RT-DETR demo",
+        version="0.3",
+        description=_ABOUT,
+        redoc_url=None,
+        static_url="/docs-static",
+        swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
+    )
+    handle_errors(app)
+    # The gateway checks the key, before a body is read; this only tells the schema of it.
+    bearer = [] if keys.is_open else [Depends(HTTPBearer(auto_error=False))]
+    for router in (
+        chat.routes(dispatcher),
+        responses.routes(dispatcher),
+        detect.routes(dispatcher),
+    ):
+        app.include_router(router, dependencies=bearer)
+    app.include_router(models.routes(service), dependencies=bearer)
+    app.include_router(_operation(readiness))
+    return app
+
+
+def _operation(readiness: Any) -> APIRouter:
+    router = APIRouter(tags=["Operation"])
+
+    @router.get("/healthz", summary="Whether the process answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz", responses=documented(503), summary="Whether pictures are taken")
+    async def ready() -> dict[str, str]:
+        readiness()
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus")
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

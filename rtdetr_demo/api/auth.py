@@ -1,0 +1,104 @@
+"""Who asks, whether they may, and how much of it."""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from ..errors import Overloaded, TooLarge
+from ..settings import Settings
+from .errors import Refusal
+
+
+@dataclass(frozen=True)
+class Client:
+    """`name` is what may be logged; limits hold for each of `accounts`."""
+
+    name: str
+    accounts: tuple[str, ...]
+
+
+@dataclass
+class RequestContext:
+    """One request: its id, whose it is, and what the log says of it besides."""
+
+    id: str
+    client: Client = Client("nobody", ())
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Keys:
+    """The operator's API keys, and what holds without any: see `Settings.api_access`."""
+
+    def __init__(self, settings: Settings):
+        self._digests = [_digest(key) for key in dict.fromkeys(settings.api_keys)]
+        self.is_open = settings.api_access == "open"
+
+    def describe(self) -> str:
+        """One line for the log, which never shows a key."""
+        if self._digests:
+            return f"API: for the holders of {len(self._digests)} key(s)."
+        if self.is_open:
+            return "API: open to this machine, as no RTDETR_API_KEYS are set."
+        return "API: closed, as others can reach it and no RTDETR_API_KEYS are set."
+
+    def client(self, authorization: str, address: str) -> Client:
+        """Who this is. Raises Refusal (401) for whoever has no key."""
+        if self.is_open:
+            return Client(address, (f"address {address}",))
+        if not self._digests:
+            raise Refusal(
+                401,
+                "This API is closed: others can reach it, and its operator has set no keys "
+                "(RTDETR_API_KEYS).",
+                "api_closed",
+            )
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not given.strip():
+            raise Refusal(
+                401,
+                "There is no API key in this request. Send it as `Authorization: Bearer KEY`.",
+                "missing_api_key",
+            )
+        digest, number = _digest(given.strip()), 0
+        # All of them, whichever fits: the time that it takes tells nothing.
+        for i, known in enumerate(self._digests, start=1):
+            number += i * hmac.compare_digest(known, digest)
+        if not number:
+            raise Refusal(401, "This API key is not known here.", "invalid_api_key")
+        return Client(f"key {number}", (f"key {number}", f"address {address}"))
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+class Rate:
+    """At most `per_minute` pictures in any minute, for each key and each address; 0 is no limit."""
+
+    def __init__(self, per_minute: int):
+        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
+        self._per_minute = per_minute
+        self._hits = MovingWindowRateLimiter(MemoryStorage())
+
+    def count(self, client: Client, pictures: int) -> None:
+        """Raises Overloaded past the limit, and TooLarge for what is always past it."""
+        if self._limit is None:
+            return
+        if pictures > self._per_minute:
+            raise TooLarge(f"Only {self._per_minute} pictures a minute are taken here.")
+        for account in client.accounts:
+            if not self._hits.test(self._limit, account, cost=pictures):
+                until, _ = self._hits.get_window_stats(self._limit, account)
+                raise Overloaded(
+                    f"More than {self._per_minute} pictures in a minute are not taken from one "
+                    "client. Wait, and send this again.",
+                    max(until - time.time(), 1.0),
+                )
+        for account in client.accounts:
+            self._hits.hit(self._limit, account, cost=pictures)

@@ -1,0 +1,1 @@
+"""From a checkpoint's name to a loaded detector: catalogue, hub, and what memory holds."""

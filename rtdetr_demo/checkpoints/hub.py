@@ -1,0 +1,158 @@
+"""Where checkpoints lie on this machine, and how they come from the hub.
+
+Only `FILES` are ever fetched, and weights only as safetensors: nothing that runs code.
+Environment variables of huggingface_hub (`HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_HOME`)
+keep their meaning.
+"""
+
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from ..errors import Cancelled, CheckpointError
+from .catalog import BUNDLED, BUNDLED_FOLDER
+
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+PATIENCE = 3.0
+"""Seconds that the hub has for a first answer."""
+
+# Plain HTTP downloads can be stopped at any chunk; the Xet client cannot.
+constants.HF_HUB_DISABLE_XET = True
+# Small enough for a bar that moves, and for a cancel that is heard, on a slow line too.
+constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024
+
+log = logging.getLogger(__name__)
+
+
+def local_folder(checkpoint: str) -> Path | None:
+    """The folder that holds the checkpoint's files on this machine, or None."""
+    if checkpoint == BUNDLED:
+        return BUNDLED_FOLDER
+    folder = Path(os.path.expanduser(checkpoint))
+    if os.path.isdir(folder):
+        return folder if all((folder / name).is_file() for name in FILES) else None
+    try:
+        cached = [try_to_load_from_cache(checkpoint, name) for name in FILES]
+    except HFValidationError:
+        return None
+    if not all(isinstance(path, str) for path in cached):
+        return None
+    return Path(str(cached[0])).parent
+
+
+def why_unreachable(checkpoint: str, seconds: float = PATIENCE) -> str | None:
+    """None where the hub answers for this checkpoint in time; else a sentence that says why not."""
+    pool = ThreadPoolExecutor(1)
+    # Name resolution knows no timeout of its own, so the clock runs out here and not in the client.
+    asked = pool.submit(HfApi().model_info, checkpoint, timeout=seconds)
+    pool.shutdown(wait=False)
+    try:
+        asked.result(seconds)
+    except Exception as error:
+        return _reason(checkpoint, error)
+    return None
+
+
+class Download:
+    """One checkpoint on its way from the hub, in a thread of its own; `cancel` stops it."""
+
+    def __init__(self, checkpoint: str):
+        self.checkpoint = checkpoint
+        self.done_bytes = 0
+        self.total_bytes = 0
+        self.error: CheckpointError | Cancelled | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"get {checkpoint}", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def cancel(self, seconds: float = 2.0) -> None:
+        """Ask it to stop, and give it some time to."""
+        self._stop.set()
+        self._thread.join(seconds)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for the end. Raises what went wrong: CheckpointError or Cancelled."""
+        self._thread.join(seconds)
+        if self.error:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            info = HfApi().model_info(self.checkpoint, files_metadata=True, timeout=10)
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+            if missing := [name for name in FILES if name not in sizes]:
+                raise CheckpointError(
+                    f"{self.checkpoint} has no {missing[0]}, so it cannot be an RT-DETR checkpoint "
+                    "in safetensors form. Check the name, or choose another checkpoint."
+                )
+            self.total_bytes = sum(sizes[name] for name in FILES)
+            for name in FILES:
+                hf_hub_download(self.checkpoint, name, tqdm_class=self._progress_bar())
+        except (CheckpointError, Cancelled) as error:
+            self.error = error
+        except Exception as error:
+            log.info("download of %s failed: %r", self.checkpoint, error)
+            self.error = CheckpointError(_reason(self.checkpoint, error))
+
+    def _progress_bar(self) -> Any:
+        download = self
+
+        class Bar:
+            """As much of tqdm as huggingface_hub uses."""
+
+            def __init__(self, *_: object, initial: float = 0, **__: object):
+                download.done_bytes += int(initial)
+
+            def __enter__(self) -> "Bar":
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+            def update(self, count: float = 1) -> None:
+                download.done_bytes += int(count)
+                if download._stop.is_set():
+                    raise Cancelled("The download was cancelled.")
+
+        return Bar
+
+
+def _reason(checkpoint: str, error: BaseException) -> str:
+    match error:
+        case OfflineModeIsEnabled():
+            return "The hub is switched off here (HF_HUB_OFFLINE is set)."
+        case HFValidationError():
+            return f"“{checkpoint[:100]}” is neither a folder here nor a hub id like owner/name."
+        case GatedRepoError():
+            return f"The hub gives {checkpoint} only to those who accepted its terms: set HF_TOKEN."
+        case RepositoryNotFoundError():
+            return f"The hub has no public model {checkpoint}: check the name, or set HF_TOKEN."
+        case RemoteEntryNotFoundError():
+            return f"{checkpoint} lacks a file that an RT-DETR checkpoint has: choose another one."
+        case HfHubHTTPError() if error.response.status_code in (401, 403):
+            return "The hub refused us: check HF_TOKEN, or unset it."
+        case HfHubHTTPError():
+            return f"The hub answered with error {error.response.status_code}: try again later."
+        case FutureTimeout():
+            return f"The hub did not answer within {PATIENCE:.0f} seconds."
+        case OSError() if getattr(error, "errno", None) == 28:
+            return "The disk is full: free some space, then try again."
+    return "The hub cannot be reached from here: check the network, then try again."

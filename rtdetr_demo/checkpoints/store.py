@@ -1,0 +1,123 @@
+"""The models that one process holds: each once, shared by everyone."""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import metrics
+from ..errors import CheckpointError
+from . import hub
+from .catalog import BUNDLED
+
+if TYPE_CHECKING:
+    from ..model.detector import Detector
+
+
+log = logging.getLogger(__name__)
+
+
+class ModelStore:
+    """Loaded detectors by checkpoint, the least recently used dropped past `memory_bytes`."""
+
+    def __init__(
+        self,
+        memory_bytes: int,
+        on_load: Callable[["Detector"], None] = lambda _: None,
+        on_drop: Callable[[str], None] = lambda _: None,
+    ):
+        """`on_load` hears of each detector before it serves, `on_drop` of each name let go."""
+        self._memory_bytes = memory_bytes
+        self._on_load, self._on_drop = on_load, on_drop
+        self._lock = threading.Lock()
+        self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
+        self._folders: dict[str, Path] = {}
+        self._downloads: dict[str, hub.Download] = {}
+
+    def name_folder(self, folder: Path) -> str:
+        """Serve a folder of this machine under its own name; gives that name."""
+        name = folder.resolve().name
+        self._folders[name] = folder
+        return name
+
+    def is_here(self, checkpoint: str) -> bool:
+        """Whether it can be loaded without the hub."""
+        return self._folder(checkpoint) is not None
+
+    def _folder(self, checkpoint: str) -> Path | None:
+        return self._folders.get(checkpoint) or hub.local_folder(checkpoint)
+
+    def get(self, checkpoint: str) -> "Detector":
+        """The detector, loaded now if need be. Raises CheckpointError where it is not here."""
+        with self._lock:
+            future = self._detectors.get(checkpoint)
+            if future is not None:
+                self._detectors.move_to_end(checkpoint)
+            else:
+                mine = self._detectors[checkpoint] = Future()
+        if future is not None:
+            return future.result()
+        try:
+            folder = self._folder(checkpoint)
+            if folder is None:
+                raise CheckpointError(
+                    f"{checkpoint} is not on this machine yet. Download it first, or choose "
+                    "the bundled checkpoint."
+                )
+            # PyTorch and transformers take seconds to import, and a page must not wait for that.
+            from ..model.detector import Detector
+
+            detector = Detector.load(checkpoint, folder)
+        except BaseException as error:
+            with self._lock:
+                del self._detectors[checkpoint]
+            mine.set_exception(error)
+            raise
+        metrics.MODEL_LOADS.labels(checkpoint).inc()
+        log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
+        self._on_load(detector)
+        mine.set_result(detector)
+        self.drop_excess(checkpoint)
+        return detector
+
+    def loaded(self) -> list[str]:
+        with self._lock:
+            return [name for name, future in self._detectors.items() if future.done()]
+
+    def is_loading(self, checkpoint: str) -> bool:
+        """Whether the checkpoint is on its way into memory."""
+        with self._lock:
+            future = self._detectors.get(checkpoint)
+        return future is not None and not future.done()
+
+    def download(self, checkpoint: str) -> hub.Download:
+        """Fetch from the hub; a download under way is joined, not begun again."""
+        with self._lock:
+            current = self._downloads.get(checkpoint)
+            if current is None or not current.running:
+                current = self._downloads[checkpoint] = hub.Download(checkpoint)
+            return current
+
+    def downloading(self, checkpoint: str) -> hub.Download | None:
+        """The latest download of this checkpoint in this process, running or ended."""
+        return self._downloads.get(checkpoint)
+
+    def drop_excess(self, keep: str) -> None:
+        """Let the least recently used go until the rest fits the limit; `keep` stays."""
+        with self._lock:
+            held = {
+                name: future.result().memory_bytes
+                for name, future in self._detectors.items()
+                if future.done() and not future.exception()
+            }
+            for name in list(held):
+                if sum(held.values()) <= self._memory_bytes:
+                    return
+                # The bundled one is small, and what serves when nothing else can.
+                if name not in (keep, BUNDLED):
+                    del self._detectors[name], held[name]
+                    self._on_drop(name)
+                    log.info("dropped %s to stay within the memory limit", name)

@@ -1,0 +1,1 @@
+"""The commands of `python -m rtdetr_demo`, one thin module each."""

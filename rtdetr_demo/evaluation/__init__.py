@@ -1,0 +1,1 @@
+"""How fast and how accurate a detector is."""

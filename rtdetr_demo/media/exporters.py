@@ -1,0 +1,124 @@
+"""What leaves as a file: a selection of predictions as text or as a picture."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..predictions import Detection, Predictions, Selection
+from .colors import class_color, text_color
+
+FORMS = {
+    "png": "detections.png",
+    "json": "detections.json",
+    "csv": "detections.csv",
+    "coco": "detections.coco.json",
+    "yolo": "detections.yolo.txt",
+}
+"""File name of each form."""
+
+
+def render(
+    form: str,
+    predictions: Predictions,
+    selection: Selection,
+    picture: Callable[[], Image.Image],
+) -> bytes:
+    """The file of a form in `FORMS`; `picture` gives the original, and is asked only for "png"."""
+    if form == "json":
+        return _json(predictions.to_json(*selection))
+    found = predictions.select(*selection)
+    if form == "png":
+        buffer = io.BytesIO()
+        annotate(picture(), found).save(buffer, "PNG", compress_level=3)
+        return buffer.getvalue()
+    return {"csv": _csv, "coco": _coco, "yolo": _yolo}[form](predictions, found)
+
+
+def annotate(image: Image.Image, found: Sequence[Detection]) -> Image.Image:
+    """Draw boxes and labels on a copy of an RGB picture, sized to suit its resolution."""
+    if not found:
+        return image.copy()
+    # It brings SciPy, Matplotlib and OpenCV along: seconds that a start need not spend.
+    import supervision as sv
+
+    # supervision picks colours by class number: number the classes that are present.
+    present = sorted({one.label for one in found})
+    colors = [class_color(label) for label in present]
+    shown = sv.Detections(
+        xyxy=np.array([one[3:] for one in found], dtype=np.float32),
+        class_id=np.array([present.index(one.label) for one in found]),
+    )
+    size = max(image.size)
+    scene = sv.BoxAnnotator(
+        color=sv.ColorPalette.from_hex(colors), thickness=max(2, round(size / 400))
+    ).annotate(image.copy(), shown)
+    return sv.RichLabelAnnotator(
+        color=sv.ColorPalette.from_hex(colors),
+        text_color=sv.ColorPalette.from_hex([text_color(color) for color in colors]),
+        font_size=max(11, round(size / 60)),
+        text_padding=max(3, round(size / 300)),
+        smart_position=True,
+    ).annotate(scene, shown, labels=[f"{one.label} {one.score:.2f}" for one in found])
+
+
+def _json(content: dict) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _csv(predictions: Predictions, found: Sequence[Detection]) -> bytes:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["label", "score", "x", "y", "width", "height", "area_share"])
+    whole = predictions.width * predictions.height
+    for one in found:
+        box = one.clipped(predictions.width, predictions.height)
+        share = box[2] * box[3] / whole
+        writer.writerow([one.label, f"{one.score:.4f}", *(f"{v:.1f}" for v in box), f"{share:.4f}"])
+    return table.getvalue().encode()
+
+
+def _coco(predictions: Predictions, found: Sequence[Detection]) -> bytes:
+    """A whole COCO file of one image; category n is class n - 1 of the checkpoint."""
+    size = (predictions.width, predictions.height)
+    annotations = []
+    for number, one in enumerate(found, start=1):
+        box = one.clipped(*size)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": one.class_id + 1,
+                "bbox": [round(v, 2) for v in box],
+                "area": round(box[2] * box[3], 2),
+                "iscrowd": 0,
+                "score": round(one.score, 4),
+            }
+        )
+    return _json(
+        {
+            "images": [{"id": 1, "file_name": "picture", "width": size[0], "height": size[1]}],
+            "categories": [
+                {"id": i, "name": name} for i, name in enumerate(predictions.class_names, start=1)
+            ],
+            "annotations": annotations,
+        }
+    )
+
+
+def _yolo(predictions: Predictions, found: Sequence[Detection]) -> bytes:
+    """`class centre_x centre_y width height` a line, 0 to 1; classes numbered by the checkpoint."""
+    lines = []
+    for one in found:
+        x, y, width, height = one.clipped(predictions.width, predictions.height)
+        values = (
+            (x + width / 2) / predictions.width,
+            (y + height / 2) / predictions.height,
+            width / predictions.width,
+            height / predictions.height,
+        )
+        lines.append(f"{one.class_id} " + " ".join(f"{v:.6f}" for v in values) + "\n")
+    return "".join(lines).encode()

@@ -1,0 +1,326 @@
+"""From a picture to predictions: one loaded RT-DETR on one device."""
+
+import copy
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrImageProcessorPil
+from transformers.utils import logging as transformers_logging
+
+from ..errors import BadInput, Cancelled, CheckpointError
+from ..predictions import Predictions, Timing
+from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
+from .backends import CudaGraphBackend, OpenVinoBackend, Runtime, TorchBackend
+from .fusion import fuse
+from .network import StagedRTDetr
+from .postprocess import topk_postprocess
+from .preprocess import Preprocess
+from .scheduler import FairLock
+
+# The page and the log say what is going on; bars on the console would only break their lines.
+transformers_logging.disable_progress_bar()
+
+# One pass at a time, whatever the model: two at once on one device only slow each other down.
+_DEVICE_LOCK = FairLock()
+
+log = logging.getLogger(__name__)
+
+MODEL_TYPES = ("rt_detr", "rt_detr_v2")
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+class Detector:
+    """An RT-DETR or RT-DETRv2 that detects; safe to share between threads."""
+
+    def __init__(
+        self,
+        checkpoint: str,
+        model: PreTrainedModel,
+        processor: RTDetrImageProcessorPil,
+        device: torch.device | None = None,
+    ):
+        self.checkpoint = checkpoint
+        self.device = device or best_device()
+        model = fuse(model.eval()).to(self.device).to(memory_format=torch.channels_last)
+        self._preprocess = Preprocess(processor, self.device)
+        self.size = self._preprocess.size
+        if self.device.type == "cuda" and _half_agrees(model, self.size):
+            model = model.half()
+        self.model = model
+        self.depth: int = model.config.decoder_layers
+        self.queries: int = model.config.num_queries
+        id2label: dict[Any, str] = model.config.id2label or {}
+        self.class_names = tuple(id2label[i] for i in range(len(id2label)))
+        self._backends: dict[tuple[int, tuple[int, int]], Runtime] = {}
+        self._plain: dict[int, TorchBackend] = {}
+        self._preparing = threading.Lock()
+
+    @classmethod
+    def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
+        """Load a folder in the hub's layout. Raises CheckpointError where it holds no RT-DETR."""
+        try:
+            kind = json.loads((folder / "config.json").read_text())["model_type"]
+            if kind not in MODEL_TYPES:
+                raise CheckpointError(
+                    f"{checkpoint} is a {str(kind)[:40]} model, not an RT-DETR. "
+                    "Choose an RT-DETR or RT-DETRv2 checkpoint."
+                )
+            model, report = AutoModelForObjectDetection.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            # transformers would fill these with random numbers.
+            if absent := set(report["missing_keys"]) | set(report["mismatched_keys"]):
+                raise ValueError(f"no weights for {sorted(map(str, absent))[:3]}")
+            processor = RTDetrImageProcessorPil.from_pretrained(folder, local_files_only=True)
+            return cls(checkpoint, model, processor, device)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # Whatever a damaged or foreign file makes the loaders raise: there is no end of kinds.
+            log.warning("%s could not be loaded: %r", checkpoint, error)
+            raise CheckpointError(
+                f"{checkpoint} could not be loaded: its files are damaged or incomplete. "
+                "Choose another checkpoint, or delete its files and download it again."
+            ) from error
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights take; a runtime of another make keeps them once more."""
+        once = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return once * (1 + len(self._backends))
+
+    @property
+    def tokens(self) -> int:
+        """Positions of the feature maps that the encoder hands to the decoder, for one picture."""
+        height, width = self.size
+        strides = self.model.config.feat_strides
+        return sum(-(-height // stride) * -(-width // stride) for stride in strides)
+
+    @property
+    def precision(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def accelerate(
+        self,
+        queries: int | None = None,
+        size: int | None = None,
+        *,
+        half: bool = False,
+        stop: threading.Event | None = None,
+    ) -> bool:
+        """Prepare OpenVINO for a shape on a CPU, if it is installed; takes some seconds.
+
+        PyTorch serves until then, and goes on where this gives False. `half`: in bfloat16. A thread
+        that does this must be stopped by `stop` and joined before Python ends.
+        """
+        key = self._key(queries, size)
+        if self.device.type != "cpu":
+            return False
+        with self._preparing:  # nothing is made ready twice
+            if key in self._backends:
+                return True
+            ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
+            if not ready:
+                return False
+            with _DEVICE_LOCK:
+                for other in [one for one in self._backends if one != self._key(None, None)]:
+                    del self._backends[other]  # one shape beside the checkpoint's own is kept
+                self._backends[key] = ready
+            return True
+
+    def is_accelerated(self, queries: int | None = None, size: int | None = None) -> bool:
+        """Whether something faster than plain PyTorch is ready for this shape."""
+        return self._key(queries, size) in self._backends
+
+    def _openvino(
+        self, key: tuple[int, tuple[int, int]], half: bool, stop: threading.Event | None
+    ) -> OpenVinoBackend | None:
+        try:
+            return OpenVinoBackend(StagedRTDetr(self.model, key[0]).eval(), key[1], half, stop)
+        except (ImportError, Cancelled):
+            return None
+        except Exception as error:
+            # A compiler has no end of ways to fail, and PyTorch serves as well.
+            log.warning("OpenVINO does not run %s: %s", self.checkpoint, error)
+            return None
+
+    def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
+        """What runs pictures of this shape at present."""
+        return self._backends.get(self._key(queries, size)) or self.torch_backend(queries)
+
+    def torch_backend(self, queries: int | None = None) -> TorchBackend:
+        """PyTorch, which runs any shape."""
+        count = self.check_queries(queries)
+        if count not in self._plain:
+            kind = CudaGraphBackend if self.device.type == "cuda" else TorchBackend
+            self._plain[count] = kind(StagedRTDetr(self.model, count).eval())
+        return self._plain[count]
+
+    def prepare(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Pictures as the model takes them, at its own size."""
+        with torch.inference_mode():
+            return self._preprocess(images, self.model.dtype)
+
+    def run_model(self, pixels: torch.Tensor) -> None:
+        """A full pass on what `prepare` gave, for timing: nothing but the model."""
+        with _DEVICE_LOCK, torch.inference_mode():
+            self.runtime().run(pixels, self.depth, False)
+            self._now()
+
+    def _key(self, queries: int | None, size: int | None) -> tuple[int, tuple[int, int]]:
+        return self.check_queries(queries), self.check_size(size)
+
+    def detect(
+        self,
+        image: Image.Image,
+        decoder_layers: int | None = None,
+        *,
+        queries: int | None = None,
+        size: int | None = None,
+        every_layer: bool = True,
+    ) -> Predictions:
+        """Detect in one RGB picture, running `decoder_layers` layers (all of them by default).
+
+        `queries`: how many the decoder refines; `size`: the side of the square that the picture
+        is resized to, in pixels; both as the checkpoint has them by default. With `every_layer`
+        the predictions hold those of the layers before the last, too.
+        """
+        return self.detect_batch(
+            [image], decoder_layers, queries=queries, size=size, every_layer=every_layer
+        )[0]
+
+    def detect_batch(
+        self,
+        images: Sequence[Image.Image],
+        decoder_layers: int | None = None,
+        *,
+        queries: int | None = None,
+        size: int | None = None,
+        every_layer: bool = True,
+    ) -> list[Predictions]:
+        """Detect in RGB pictures of any sizes, in one pass; times are shared out evenly."""
+        depth = self.check_depth(decoder_layers)
+        runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
+        with _DEVICE_LOCK, torch.inference_mode():
+            began = time.perf_counter()
+            pixels = self._preprocess(images, self.model.dtype, side)
+            ready = time.perf_counter()
+            output = runtime.run(pixels, depth, every_layer)
+            if self.device.type in ("cuda", "mps"):
+                getattr(torch, self.device.type).synchronize()
+            ran = time.perf_counter()
+            candidates = topk_postprocess(*output)
+            scores, labels, ranked, boxes = (part.cpu().numpy() for part in candidates)
+            done = time.perf_counter()
+        share = 1000 / len(images)
+        timing = Timing((ready - began) * share, (ran - ready) * share, (done - ran) * share)
+        return [
+            Predictions(
+                checkpoint=self.checkpoint,
+                class_names=self.class_names,
+                width=image.width,
+                height=image.height,
+                scores=scores[i],
+                labels=labels[i],
+                queries=ranked[i],
+                boxes=boxes[i] * np.array([image.width, image.height] * 2, dtype=np.float32),
+                timing=timing,
+                first=1 if every_layer else depth,
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def stage_times(self, image: Image.Image) -> dict[str, float]:
+        """Milliseconds of each stage of one full pass at the checkpoint's own shape."""
+        runtime, times = self.runtime(), dict[str, float]()
+        with _DEVICE_LOCK, torch.inference_mode():
+            began = self._now()
+            pixels = self._preprocess([image], self.model.dtype)
+            times["preprocess"] = self._now() - began
+            for name, step in runtime.steps(pixels):
+                began = self._now()
+                step()
+                times[name] = self._now() - began
+            output = runtime.run(pixels, self.depth, False)
+            began = self._now()
+            for part in topk_postprocess(*output):
+                part.cpu()
+            times["postprocess"] = self._now() - began
+        # The encoding stage begins with the backbone.
+        times["encoder"] = max(times["encoder"] - times["backbone"], 0.0)
+        return times
+
+    def _now(self) -> float:
+        """Milliseconds, when all that was asked of the device is done."""
+        if self.device.type in ("cuda", "mps"):
+            getattr(torch, self.device.type).synchronize()
+        return 1000 * time.perf_counter()
+
+    def check_depth(self, decoder_layers: int | None) -> int:
+        """The depth to run. Raises BadInput unless it is a whole number from 1 to our depth."""
+        if decoder_layers is None:
+            return self.depth
+        if not _is_whole(decoder_layers) or not 1 <= decoder_layers <= self.depth:
+            raise BadInput(
+                f"This checkpoint has {self.depth} decoder layers: "
+                f"choose a whole number from 1 to {self.depth}."
+            )
+        return decoder_layers
+
+    def check_queries(self, queries: int | None) -> int:
+        """The number of queries. Raises BadInput unless it is from 10 to the checkpoint's own."""
+        if queries is None:
+            return self.queries
+        if not _is_whole(queries) or not min(10, self.queries) <= queries <= self.queries:
+            raise BadInput(
+                f"This checkpoint has {self.queries} queries: choose from 10 to {self.queries}."
+            )
+        return queries
+
+    def check_size(self, size: int | None) -> tuple[int, int]:
+        """Height and width of the input. Raises BadInput for a size that the maps cannot have."""
+        if size is None:
+            return self.size
+        largest = max(640, *self.size)
+        if not _is_whole(size) or size % 32 or not 128 <= size <= largest:
+            raise BadInput(f"The input size is a multiple of 32 from 128 to {largest} pixels.")
+        return size, size
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+@torch.inference_mode()
+def _half_agrees(model: PreTrainedModel, size: tuple[int, int]) -> bool:
+    """Whether half precision gives this model's scores to within 0.01 on a fixed noise picture."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, 3, *size, generator=generator)
+    try:
+        pixels = noise.to(model.device)
+        full = model(pixel_values=pixels).logits.sigmoid().amax(-1).sort().values
+        half_model = copy.deepcopy(model).half()
+        half = half_model(pixel_values=pixels.half()).logits.float().sigmoid().amax(-1)
+    except RuntimeError:
+        return False
+    return bool((half.sort().values - full).abs().max() < 0.01)

@@ -1,0 +1,74 @@
+"""Results kept for a while, so that a visitor can download what they see."""
+
+import atexit
+import dataclasses
+import secrets
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import Expired
+from ..predictions import Predictions
+
+CAPACITY = 200
+
+
+@dataclass(frozen=True)
+class Result:
+    """Predictions and the folder that holds the picture they are of (`original`)."""
+
+    id: str
+    folder: Path
+    predictions: Predictions
+
+    @property
+    def original(self) -> Path:
+        return self.folder / "original"
+
+
+class ResultStore:
+    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted.
+
+    They lie in a new folder inside `folder`, which goes when the process ends.
+    """
+
+    def __init__(self, folder: Path, capacity: int = CAPACITY):
+        self._folder = Path(tempfile.mkdtemp(prefix="results-", dir=folder))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Result] = OrderedDict()
+
+    def replace(self, name: str, predictions: Predictions) -> Result:
+        """Put other predictions for the same picture in a result's place."""
+        result = dataclasses.replace(self.get(name), predictions=predictions)
+        with self._lock:
+            self._kept[name] = result
+        return result
+
+    def keep(self, content: bytes, predictions: Predictions) -> Result:
+        """Store a result with the bytes of its picture."""
+        name = secrets.token_urlsafe(16)
+        result = Result(name, self._folder / name, predictions)
+        result.folder.mkdir(parents=True)
+        result.original.write_bytes(content)
+        with self._lock:
+            self._kept[name] = result
+            dropped = [
+                self._kept.popitem(last=False)[1]
+                for _ in range(max(0, len(self._kept) - self._capacity))
+            ]
+        for old in dropped:
+            shutil.rmtree(old.folder, ignore_errors=True)
+        return result
+
+    def get(self, name: str) -> Result:
+        """Raises Expired where there is none of this name (any more)."""
+        with self._lock:
+            result = self._kept.get(name)
+        if result is None:
+            raise Expired("This result is no longer held here. Run the picture again.")
+        return result

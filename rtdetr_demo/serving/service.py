@@ -1,0 +1,159 @@
+"""What one running demo knows: its settings, its models, and which checkpoint serves."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from .. import metrics
+from ..checkpoints import hub
+from ..checkpoints.catalog import BUNDLED, is_listed
+from ..checkpoints.store import ModelStore
+from ..errors import Cancelled, CheckpointError, DemoError
+from ..predictions import Predictions
+from ..settings import Settings
+from .latency_worker import LatencyWorker
+
+if TYPE_CHECKING:
+    from ..model.detector import Detector
+
+log = logging.getLogger(__name__)
+
+
+def on_gpu(function: Callable) -> Callable:
+    """Mark a function for ZeroGPU Spaces, which lend a card for one call; elsewhere do nothing."""
+    try:
+        import spaces
+    except ImportError:
+        return function
+    return spaces.GPU(function)
+
+
+class Service:
+    """Serves at once with what is here, and moves on to the wanted checkpoint when it arrives."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.latencies = LatencyWorker(settings.runtime)
+        self.store = ModelStore(
+            int(settings.model_memory_gb * 2**30), self.latencies.add, self.latencies.remove
+        )
+        self.latencies.store = self.store
+        self.wanted = settings.checkpoint
+        if os.path.isdir(settings.checkpoint):
+            # Visitors see a name, not where on this machine the operator keeps it.
+            self.wanted = self.store.name_folder(Path(settings.checkpoint))
+        self.active = self.wanted if self.store.is_here(self.wanted) else BUNDLED
+        self.searching = True
+        self._run = on_gpu(self._detect)
+        self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
+
+    def start(self) -> None:
+        """Load what serves, and look for what is wanted, in the background."""
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            self.store.get(self.active)
+            if self.active != self.wanted:
+                self.try_hub(self.wanted)
+        except DemoError as error:
+            self._serve_bundled(error)
+        finally:
+            self.searching = False
+
+    def _serve_bundled(self, reason: DemoError) -> None:
+        self.notice = f"{reason} The bundled checkpoint serves instead of {self.wanted}."
+        log.info(self.notice)
+        self.active = BUNDLED
+        self.store.get(BUNDLED)
+
+    def detect(
+        self,
+        image: Image.Image,
+        checkpoint: str | None = None,
+        decoder_layers: int | None = None,
+        **shape: Any,
+    ) -> Predictions:
+        """Detect in an RGB picture, by default with what serves and at full depth.
+
+        `shape`: `queries`, `size` and `every_layer` of `Detector.detect`.
+
+        Raises CheckpointError for a checkpoint that is unknown, barred or absent, and BadInput for
+        a depth that it has not.
+        """
+        return self.detect_batch([image], checkpoint, decoder_layers, **shape)[0]
+
+    def detect_batch(
+        self,
+        images: Sequence[Image.Image],
+        checkpoint: str | None = None,
+        decoder_layers: int | None = None,
+        **shape: Any,
+    ) -> list[Predictions]:
+        """Detect in several pictures in one pass; the rest as in `detect`."""
+        detector = self.detector(checkpoint)  # loaded here: what ZeroGPU runs is a copy
+        self.latencies.note_shape(detector, shape.get("queries"), shape.get("size"))
+        began = time.perf_counter()
+        found = self._run(detector.checkpoint, images, decoder_layers, shape)
+        metrics.observe_pass(time.perf_counter() - began, [one.timing for one in found])
+        return found
+
+    def _detect(
+        self,
+        checkpoint: str,
+        images: Sequence[Image.Image],
+        decoder_layers: int | None,
+        shape: dict,
+    ) -> list[Predictions]:
+        return self.store.get(checkpoint).detect_batch(images, decoder_layers, **shape)
+
+    def detector(self, checkpoint: str | None = None) -> "Detector":
+        """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""
+        return self.store.get(self.check(checkpoint or self.active))
+
+    def loading(self, checkpoint: str) -> bool:
+        """Whether the checkpoint is on its way into memory."""
+        return self.store.is_loading(checkpoint)
+
+    def check(self, checkpoint: str) -> str:
+        """Give the name back if a visitor may use it."""
+        if not isinstance(checkpoint, str) or not (
+            self.settings.any_checkpoint
+            or checkpoint in (self.wanted, self.active)
+            or is_listed(checkpoint)
+        ):
+            raise CheckpointError(
+                f"“{str(checkpoint)[:100]}” is not on this demo's list. Choose one from the list, "
+                "or start the demo yourself with --any-checkpoint."
+            )
+        return checkpoint
+
+    def try_hub(self, checkpoint: str) -> None:
+        """Ask the hub for a checkpoint and, if it answers, begin the download. Does not wait."""
+        if self.store.is_here(checkpoint):
+            return
+        if reason := hub.why_unreachable(checkpoint):
+            raise CheckpointError(reason)
+        download = self.store.download(checkpoint)
+        threading.Thread(target=self._arrive, args=(download,), daemon=True).start()
+
+    def _arrive(self, download: hub.Download) -> None:
+        wanted = download.checkpoint == self.wanted
+        if wanted:
+            self.notice = f"{self.wanted} is on its way; the bundled checkpoint serves until then."
+        try:
+            download.wait()
+            self.store.get(download.checkpoint)
+        except (CheckpointError, Cancelled) as error:
+            log.info("%s did not arrive: %s", download.checkpoint, error)
+            if wanted and self.active != self.wanted:
+                self._serve_bundled(error)
+        else:
+            if wanted:
+                self.active, self.notice = self.wanted, ""

@@ -1,0 +1,94 @@
+"""What assistants may call: `detect_objects`, a tool of the Model Context Protocol (MCP)."""
+
+import io
+import json
+
+import gradio as gr
+from PIL import ImageOps
+
+from ..errors import BadInput, DemoError
+from ..media import exporters as export
+from ..media import images as sources
+from ..media.fetch import fetch
+from ..predictions import Selection, check_threshold
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
+
+TOOL = "detect_objects"
+SHOWN_SIZE = 1024
+"""Longest side, in pixels, of the annotated picture: assistants take about a megabyte."""
+
+
+def add_tools(service: Service, results: ResultStore) -> None:
+    """Add them to the current Blocks."""
+
+    def detect_objects(
+        image: str,
+        decoder_layers: int | None = None,
+        threshold: float = 0.5,
+        classes: list[str] | None = None,
+        max_detections: int | None = None,
+    ) -> tuple[gr.FileData, str]:
+        """Find objects in a picture with RT-DETR: what they are, how sure that is, and where.
+
+        Gives the picture with the boxes drawn, and JSON: label, score (0 to 1) and box (xmin, ymin,
+        xmax, ymax in pixels of the original picture) of each, best first.
+
+        Parameters:
+            image: The picture: an http(s) address, or a data: URI with base64.
+            decoder_layers: Decoder layers to run; fewer are faster and less accurate. Default: all.
+            threshold: Score that a detection must exceed, 0 to 1.
+            classes: Only these classes, by their English names in the singular. Default: all.
+            max_detections: At most so many, the best. Default: all.
+        """
+        try:
+            lowest = check_threshold(threshold)
+            content = _content(image, service)
+            picture = sources.read_picture(content)
+            detector = service.detector()
+            layers = detector.check_depth(decoder_layers)
+            _check(classes, max_detections, detector.class_names)
+            predictions = service.detect(picture, decoder_layers=layers, every_layer=False)
+        except DemoError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        selection = Selection(layers, lowest, classes, max_detections)
+        drawn = export.annotate(picture, predictions.select(*selection))
+        if max(drawn.size) > SHOWN_SIZE:
+            drawn = ImageOps.contain(drawn, (SHOWN_SIZE, SHOWN_SIZE))
+        file = results.keep(content, predictions).folder / "detections.jpg"
+        buffer = io.BytesIO()
+        drawn.save(buffer, "JPEG", quality=88)
+        file.write_bytes(buffer.getvalue())
+        answer = json.dumps(predictions.to_json(*selection))
+        return gr.FileData(path=str(file), mime_type="image/jpeg"), answer
+
+    gr.api(detect_objects, api_name=TOOL, queue=False)
+
+
+def publish_tools(page: gr.Blocks) -> None:
+    """Of all the endpoints of a launched page, offer assistants only the tools."""
+    server = page.mcp_server_obj
+    if server is not None:
+        server.tool_to_endpoint = {
+            name: endpoint
+            for name, endpoint in server.tool_to_endpoint.items()
+            if endpoint == f"/{TOOL}"
+        }
+
+
+def _content(image: str, service: Service) -> bytes:
+    if not isinstance(image, str):
+        raise BadInput("`image` is an http(s) address or a data: URI.")
+    if image[:5].lower() == "data:":
+        return sources.read_data_uri(image)
+    return fetch(image, service.settings.allowed_hosts)
+
+
+def _check(classes: object, most: object, known: tuple[str, ...]) -> None:
+    """Raises BadInput for what an assistant made up."""
+    if classes is not None and not (
+        isinstance(classes, list) and classes and all(name in known for name in classes)
+    ):
+        raise BadInput(f"`classes` is a list of some of these: {', '.join(known)}.")
+    if most is not None and not (isinstance(most, int) and most >= 1):
+        raise BadInput("`max_detections` is a whole number from 1.")

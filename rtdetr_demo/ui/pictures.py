@@ -1,0 +1,78 @@
+"""The pictures that the page is about: examples, uploads, results, addresses."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Annotated
+
+from gradio.utils import get_upload_folder
+from PIL import Image, ImageOps
+from pydantic import Field
+
+from ..errors import BadInput, TooLarge
+from ..media.colors import class_color, text_color
+from ..media.fetch import fetch
+from ..media.images import MAX_BYTES
+from ..predictions import Predictions
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
+from .rpc import Request, Shaped
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+DISPLAY_SIZE = 1920
+"""Longest side, in pixels, of the picture that the page shows."""
+
+
+class Checkpoint(Request):
+    checkpoint: Annotated[str, Field(max_length=500)] = ""
+
+
+class Detect(Checkpoint, Shaped):
+    path: str | None = None
+    url: str | None = None
+    example: str | None = None
+    result: str | None = None
+
+
+def picture_of(request: Detect, service: Service, results: ResultStore) -> bytes:
+    """The bytes of the picture that a request names."""
+    if request.url is not None:
+        return fetch(request.url, service.settings.allowed_hosts)
+    if request.result is not None:
+        return results.get(request.result).original.read_bytes()
+    if request.example is not None:
+        return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
+    if request.path is not None:
+        uploaded = inside(Path(get_upload_folder()), Path(request.path))
+        if uploaded.stat().st_size > MAX_BYTES:
+            raise TooLarge(f"This file is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
+        return uploaded.read_bytes()
+    raise BadInput("No picture came along. Upload one, paste one, or give its address.")
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The file, if it lies in the folder; links and dots are followed before judging."""
+    try:
+        resolved = path.resolve()
+        if resolved.is_relative_to(folder.resolve()) and resolved.is_file():
+            return resolved
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise BadInput("This picture is not here (any more). Upload it again.")
+
+
+def colors(predictions: Predictions) -> dict[str, list[str]]:
+    """For each class its colour and that of text on it."""
+    return {
+        name: [class_color(name), text_color(class_color(name))] for name in predictions.class_names
+    }
+
+
+def data_url(image: Image.Image, longest: int) -> str:
+    """A JPEG of the picture, at most `longest` pixels long, to stand in a page."""
+    shown = image.copy() if max(image.size) <= longest else ImageOps.contain(image, (longest,) * 2)
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

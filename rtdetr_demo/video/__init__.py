@@ -1,0 +1,1 @@
+"""From a clip to a tracked, annotated clip."""

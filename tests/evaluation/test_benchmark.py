@@ -1,0 +1,104 @@
+"""The benchmark takes turns, and says what it measured."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rtdetr_demo.__main__ import main
+from rtdetr_demo.errors import Cancelled
+from rtdetr_demo.evaluation.benchmark import Plan, agreement, alternate, measure
+from rtdetr_demo.model.detector import Detector
+from rtdetr_demo.predictions import Detection
+
+
+def test_contenders_take_turns_after_one_to_warm_up():
+    calls: list[str] = []
+    times = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert [sorted(calls[i : i + 2]) for i in range(0, 8, 2)] == [["a", "b"]] * 4
+    assert [len(taken) for taken in times.values()] == [3, 3]
+
+
+def test_times_are_milliseconds_with_their_spread():
+    times = alternate({"nap": lambda: time.sleep(0.02)}, 5)["nap"]
+    assert all(20 <= taken < 60 for taken in times)
+
+
+def test_the_command_writes_every_depth_and_the_pipeline(tiny: Path, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    arguments = ["--checkpoint", str(tiny), "--against", "pipeline", "--rounds", "2"]
+    arguments += ["--queries", "100", "--sizes", "128", "--batch", "2", "--runtime", "torch"]
+    assert main(["benchmark", *arguments, "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads(out.read_text())
+    names = [line["contender"] for line in content["lines"]]
+    depths = [f"{k} of 6 layers" for k in range(1, 7)]
+    shapes = ["100 of 300 queries", "size 128"]
+    assert names == [*depths, "model alone", "transformers pipeline", *shapes]
+    assert all(line["p5"] <= line["median"] <= line["p95"] for line in content["lines"])
+    assert {line["runtime"] for line in content["lines"][:6]} == {"PyTorch"}
+    assert content["lines"][5]["agreement"] == 1
+    assert list(content["stages"])[:3] == ["preprocess", "backbone", "encoder"]
+    assert content["throughput"]["pictures_per_second"] > 0
+    assert 0 < content["throughput"]["share_of_a_matrix_product"] < 1
+    assert all(name in printed for name in names)
+    assert content["conditions"]["rounds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layers", "none"], "whole number"),
+        (["--layers", "9"], "from 1 to 6"),
+        (["--rounds", "0"], "at least 1"),
+        (["--batch", "-1"], "at least 1"),
+        (["--sizes", "100"], "multiple of 32"),
+        (["--queries", "301"], "from 10 to 300"),
+        (["--device", "tpu"], "no device tpu"),
+        (["--device", "cuda:99"], "no device cuda:99"),
+        (["--picture", "none.jpg"], "could not be read"),
+    ],
+)
+def test_wrong_options_are_a_sentence(tiny: Path, capsys, arguments, words):
+    assert main(["benchmark", "--checkpoint", str(tiny), *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+def box(label: str, left: float) -> Detection:
+    return Detection(label, 0, 0.9, left, 0, left + 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        ([], 0), ([box("cat", 0)], 2 / 3), ([box("cat", 0), box("dog", 50)], 1),
+        ([box("dog", 0), box("cat", 50)], 0), ([box("cat", 1), box("cat", 1)], 0.5),
+        ([box("cat", 4), box("dog", 50)], 0.5),
+    ],
+)  # fmt: skip
+def test_agreement_is_f1_of_pairs_of_one_class_that_overlap(found, share):
+    assert agreement(found, [box("cat", 0), box("dog", 50)]) == pytest.approx(share)
+    assert agreement([], []) == 1
+
+
+def test_a_measurement_tells_how_far_it_is_and_can_be_cancelled(tiny: Path, noise: Image.Image):
+    detector = Detector.load("tiny", tiny)
+    told: list[float] = []
+    plan = Plan(layers=(1, 6), sizes=(128,), rounds=2, runtime="torch")
+    measure(detector, noise, plan, lambda what, share: told.append(share))
+    assert told == sorted(told)
+    assert 0 <= told[0] < told[-1] <= 1
+
+    stop = threading.Event()
+    told.clear()
+
+    def cancel(what: str, share: float) -> None:
+        told.append(share)
+        stop.set()
+
+    with pytest.raises(Cancelled):
+        measure(detector, noise, plan, cancel, stop)
+    assert len(told) == 1

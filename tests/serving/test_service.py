@@ -1,0 +1,312 @@
+"""The app as a server: the Gradio API, hostile requests, and twenty visitors at once."""
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.media.test_images import BAD_PICTURES, BAD_URLS
+from tests.support.app import App
+from tests.support.paths import EXAMPLES
+from tests.support.standin import PictureHost
+
+PHOTO = EXAMPLES / "dogs.jpg"
+SORRY = "Something went wrong"
+
+
+class Caller:
+    """Calls the server functions of one of the page's tabs as its JavaScript does."""
+
+    def __init__(self, app: App, tab: str = "photo"):
+        self.client = httpx.Client(base_url=app.url, timeout=60)
+        components = self.client.get("/config").json()["components"]
+        [self.component] = [one["id"] for one in components if one["props"].get("elem_id") == tab]
+
+    def raw(self, function: str, data: object) -> httpx.Response:
+        return self.client.post(
+            "/gradio_api/component_server",
+            json={
+                "session_hash": "test",
+                "component_id": self.component,
+                "fn_name": function,
+                "data": data,
+            },
+        )
+
+    def __call__(self, function: str, data: object) -> dict:
+        response = self.raw(function, data)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def upload(self, content: bytes, name: str = "photo.jpg") -> str:
+        answer = self.client.post("/gradio_api/upload", files={"files": (name, content)})
+        assert answer.status_code == 200, answer.text
+        return answer.json()[0]
+
+
+@pytest.fixture(scope="module")
+def call(app: App) -> Caller:
+    return Caller(app)
+
+
+# --- The Gradio API ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def api(app: App) -> Client:
+    return Client(app.url, verbose=False)
+
+
+def test_detect_needs_only_the_picture(api: Client, tiny: Path):
+    answer = api.predict(image=handle_file(PHOTO), api_name="/detect")
+    assert list(answer) == ["checkpoint", "decoder_layers", "image", "detections", "timing_ms"]
+    assert answer["checkpoint"] == tiny.name
+    assert answer["decoder_layers"] == 6
+    assert all(one["score"] > 0.5 for one in answer["detections"])
+
+
+def test_detect_takes_checkpoint_layers_and_threshold(api: Client):
+    answer = api.predict(
+        image=handle_file(PHOTO),
+        checkpoint="bundled",
+        decoder_layers=2,
+        threshold=0.05,
+        api_name="/detect",
+    )
+    assert (answer["checkpoint"], answer["decoder_layers"]) == ("bundled", 2)
+    assert all(one["score"] > 0.05 for one in answer["detections"])
+
+
+def test_detect_is_documented_in_the_api_view(api: Client):
+    described = api.view_api(return_format="dict")["named_endpoints"]["/detect"]
+    names = [parameter["parameter_name"] for parameter in described["parameters"]]
+    assert names == ["image", "checkpoint", "decoder_layers", "threshold"]
+    assert [p["parameter_has_default"] for p in described["parameters"]] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"decoder_layers": 0}, "from 1 to 6"),
+        ({"decoder_layers": 99}, "from 1 to 6"),
+        ({"decoder_layers": "two"}, "from 1 to 6"),
+        ({"decoder_layers": 1.5}, "from 1 to 6"),
+        ({"threshold": 2}, "from 0 to 1"),
+        ({"threshold": "high"}, "from 0 to 1"),
+        ({"threshold": None}, "from 0 to 1"),
+        ({"checkpoint": "owner/secret"}, "not on this demo's list"),
+        ({"checkpoint": 7}, "not on this demo's list"),
+        ({"checkpoint": "PekingU/rtdetr_r18vd"}, "not on this machine yet"),
+    ],
+)
+def test_wrong_values_are_a_sentence_on_the_api(api: Client, arguments, words):
+    with pytest.raises(AppError) as refusal:
+        api.predict(image=handle_file(PHOTO), **arguments, api_name="/detect")
+    assert words in str(refusal.value)
+    assert "Traceback" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None, 5, "photo.jpg", {}, {"path": None}, {"path": "/etc/passwd"},
+        *(
+            {"path": path, "meta": {"_type": "gradio.FileData"}}
+            for path in ("/etc/passwd", "app.py", "\0", "http://[::1", "http://10.0.0.1/a.jpg")
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_image_is_a_sentence_on_the_api(app: App, image):
+    """Asked without gradio_client, which would not send such things."""
+    events = raw_detect(app, image)
+    assert "event: error" in events
+    said = json.loads(events.split("data: ")[1].splitlines()[0])
+    check_refusal({"error": said["error"]})
+    if isinstance(image, dict) and str(image.get("path")).startswith("http"):
+        assert "address" in said["error"]
+    else:
+        assert "picture" in said["error"].lower()
+
+
+def raw_detect(app: App, image: object) -> str:
+    url = f"{app.url}/gradio_api/call/detect"
+    call = httpx.post(url, json={"data": [image, None, None, 0.5]}, timeout=30).json()
+    return httpx.get(f"{url}/{call['event_id']}", timeout=30).text
+
+
+def test_an_address_goes_through_our_own_gate_on_the_api(app: App):
+    photo = PHOTO.read_bytes()
+    with PictureHost({"/dogs.jpg": lambda request: request.reply(200, photo)}) as host:
+        file = {"path": host.url + "/dogs.jpg", "meta": {"_type": "gradio.FileData"}}
+        answer = raw_detect(app, file)
+    assert "event: complete" in answer
+    assert '"detections"' in answer
+
+
+@pytest.mark.parametrize("name", ["text named jpg", "decompression bomb", "JPEG cut in half"])
+def test_a_bad_picture_is_a_sentence_on_the_api(api: Client, tmp_path, name):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(BAD_PICTURES[name])
+    with pytest.raises(AppError, match="picture"):
+        api.predict(image=handle_file(bad), api_name="/detect")
+
+
+# --- Hostile requests to the page's own functions ------------------------------------------------
+
+
+def check_refusal(answer: dict) -> None:
+    assert list(answer) == ["error"]
+    assert 15 < len(answer["error"]) < 400
+    for leak in ("Traceback", "/tmp", "/root", "/home", ".py", "Errno", "pydantic"):
+        assert leak not in answer["error"]
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_PICTURES if name != "empty file"])
+def test_every_bad_upload_is_a_sentence(call: Caller, name):
+    answer = call("detect", {"path": call.upload(BAD_PICTURES[name]), "checkpoint": ""})
+    check_refusal(answer)
+    assert SORRY not in answer["error"]
+
+
+@pytest.mark.parametrize("url", [url for url in BAD_URLS if len(url) < 4200])
+def test_every_bad_address_is_a_sentence(call: Caller, url):
+    if url.startswith("http://127.0.0.1"):
+        pytest.skip("the operator of this app allowed 127.0.0.1")
+    answer = call("detect", {"url": url, "checkpoint": ""})
+    check_refusal(answer)
+    assert SORRY not in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None, 0, "detect", [], {}, {"path": None}, {"path": 7}, {"path": ["a"]},
+        {"path": "/etc/passwd"}, {"path": "../../../../etc/passwd"}, {"path": "\0"},
+        {"path": "x" * 5000}, {"example": "a" * 300}, {"example": "../README.md"},
+        {"example": "/etc/passwd"},
+        {"example": "README.md/../../LICENSE"}, {"result": "nope"}, {"result": "../../etc"},
+        {"url": 5}, {"path": "a", "surprise": 1}, {"checkpoint": "x" * 10_000},
+        {"checkpoint": {"a": 1}}, {"example": "dogs.jpg", "checkpoint": "/etc"},
+        {"example": "dogs.jpg", "checkpoint": "../../x"},
+        {"example": "dogs.jpg", "checkpoint": None},
+    ],
+)  # fmt: skip
+def test_every_hostile_detect_is_a_sentence(call: Caller, data):
+    answer = call("detect", data)
+    check_refusal(answer)
+    assert SORRY not in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"form": "exe"}, {"form": None}, {"result": "nope"}, {"decoder_layers": 0},
+        {"decoder_layers": 7}, {"decoder_layers": "1"}, {"decoder_layers": 1.5},
+        {"decoder_layers": True}, {"threshold": -1}, {"threshold": 1.1}, {"threshold": "0.5"},
+        {"classes": "dog"}, {"classes": [1]},
+    ],
+)  # fmt: skip
+def test_every_hostile_download_is_a_sentence(call: Caller, change):
+    result = call("detect", {"example": "dogs.jpg", "checkpoint": ""})["id"]
+    good = {
+        "result": result, "form": "json", "decoder_layers": 1, "threshold": 0.5, "classes": None,
+    }  # fmt: skip
+    assert "url" in call("download_result", good)
+    check_refusal(call("download_result", {**good, **change}))
+
+
+@pytest.mark.parametrize("function", ["status", "download", "cancel"])
+@pytest.mark.parametrize("data", [None, 3, {"checkpoint": 3}, {"checkpoint": "owner/unlisted"}])
+def test_every_hostile_question_about_checkpoints_is_a_sentence(call: Caller, function, data):
+    check_refusal(call(function, data))
+
+
+@pytest.mark.parametrize("function", ["__init__", "_content", "get_config", "postprocess", ""])
+def test_nothing_else_can_be_called(call: Caller, function):
+    assert call.raw(function, {}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "app.py", "../app.py", "rtdetr_demo/hub.py"])
+def test_files_outside_the_uploads_are_not_served(call: Caller, path):
+    assert call.client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_the_app_still_serves_after_all_that_and_printed_no_trace(call: Caller, app: App):
+    for _ in range(3):
+        for content in BAD_PICTURES.values():
+            call("detect", {"path": call.upload(content or b" "), "checkpoint": ""})
+    before = app.memory_mb
+    for _ in range(5):
+        for content in BAD_PICTURES.values():
+            call("detect", {"path": call.upload(content or b" "), "checkpoint": ""})
+    assert app.memory_mb - before < 100
+    assert call("detect", {"example": "dogs.jpg", "checkpoint": ""})["layers"]
+    assert app.process.poll() is None
+    assert "Traceback" not in app.printed
+
+
+# --- Twenty visitors -----------------------------------------------------------------------------
+
+
+def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Caller):
+    def picture(number: int) -> bytes:
+        buffer = io.BytesIO()
+        with Image.open(PHOTO) as photo:
+            photo.rotate(18 * number).resize((200 + number, 150 + 2 * number)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    pictures = [picture(number) for number in range(20)]
+
+    def visit(number: int) -> list[dict]:
+        visitor = Caller(app)
+        checkpoint = ("", "bundled")[number % 2]
+        paths = [visitor.upload(pictures[number], f"{number}.png") for _ in range(3)]
+        return [visitor("detect", {"path": path, "checkpoint": checkpoint}) for path in paths]
+
+    def essence(answer: dict) -> str:
+        return json.dumps([answer[key] for key in ("width", "height", "layers", "checkpoint")])
+
+    alone = [essence(visit(number)[0]) for number in range(20)]
+    assert len(set(alone)) == 20
+    with ThreadPoolExecutor(20) as pool:
+        together = list(pool.map(visit, range(20)))
+    for number, answers in enumerate(together):
+        assert [essence(answer) for answer in answers] == [alone[number]] * 3
+        assert len({answer["id"] for answer in answers}) == 3
+    for checkpoint in ("bundled", app.checkpoint):
+        assert app.printed.count(f"loaded {checkpoint} ") == 1
+
+
+def test_one_visitor_cannot_reach_the_result_of_another_without_its_name(call: Caller):
+    name = call("detect", {"example": "dogs.jpg", "checkpoint": ""})["id"]
+    assert "layers" in call("detect", {"result": name, "checkpoint": ""})
+    for guess in ("", name[:-1], name[1:], name.swapcase(), "results", ".", "../" + name):
+        check_refusal(call("detect", {"result": guess, "checkpoint": ""}))
+
+
+def test_looking_at_a_picture_again_leaves_no_further_copy_on_the_disk(call: Caller):
+    result = call("detect", {"path": call.upload(PHOTO.read_bytes()), "checkpoint": ""})
+    again = call("detect", {"result": result["id"], "checkpoint": ""})
+    assert again["id"] == result["id"]
+
+
+def test_json_of_a_depth_tells_the_time_of_that_depth(call: Caller):
+    result = call("detect", {"example": "dogs.jpg", "checkpoint": ""})
+    request = {"form": "json", "decoder_layers": 1, "threshold": 0.5, "classes": None}
+    sent = call("download_result", {"result": result["id"], **request})
+    answer = call.client.get("/" + sent["url"]).json()
+    assert answer["decoder_layers"] == 1
+    assert answer["timing_ms"] != result["timing_ms"]
+    shown = [score for score in result["layers"][0]["scores"] if score > 0.5]
+    assert [one["score"] for one in answer["detections"]] == pytest.approx(shown, abs=1e-4)

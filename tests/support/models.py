@@ -1,0 +1,63 @@
+"""Small models for tests, in the layout of the hub."""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrImageProcessorPil,
+    RTDetrResNetConfig,
+)
+
+NAMES = ["person", "car", "dog", "cat", "<b>bold</b>"]
+
+
+def random_model(**overrides: object) -> RTDetrForObjectDetection:
+    """An RT-DETR with random weights whose scores are spread out, so that thresholds bite."""
+    torch.manual_seed(1)
+    config = RTDetrConfig(**overrides)
+    names = NAMES + [f"class {i}" for i in range(len(NAMES), config.num_labels)]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    model = RTDetrForObjectDetection(config).eval()
+    with torch.no_grad():
+        for head in model.model.decoder.class_embed:
+            head.weight.normal_(0, 0.2)
+            head.bias.fill_(-1.0)
+        for head in model.model.decoder.bbox_embed:
+            head.layers[-1].weight.normal_(0, 0.05)
+    return model
+
+
+def small(**overrides: object) -> dict:
+    """Settings of an RT-DETR that is small enough for a test, six layers and 300 queries deep."""
+    return {
+        "num_labels": len(NAMES),
+        "backbone_config": RTDetrResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 24, 32],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        "encoder_in_channels": [16, 24, 32],
+        "encoder_hidden_dim": 32,
+        "encoder_ffn_dim": 32,
+        "encoder_attention_heads": 4,
+        "decoder_in_channels": [32, 32, 32],
+        "decoder_ffn_dim": 32,
+        "decoder_attention_heads": 4,
+        "d_model": 32,
+        "num_denoising": 0,
+        **overrides,
+    }
+
+
+def save(model: PreTrainedModel, folder: Path, size: int) -> Path:
+    model.save_pretrained(folder)
+    RTDetrImageProcessorPil(
+        do_normalize=False, size={"height": size, "width": size}
+    ).save_pretrained(folder)
+    return folder
