@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     if options.layers != "all" and not options.layers.isdecimal():
         raise BadInput("--layers is 'all' or a whole number.")
     layers = None if options.layers == "all" else int(options.layers)
-    instances = _read(options.instances)
+    instances = read_instances(options.instances)
     detector = load(options.checkpoint)
     if options.runtime != "torch" and not detector.accelerate(half=options.runtime == "bf16"):
         raise BadInput(
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_instances(path: Path) -> dict[str, Any]:
+    """A COCO annotation file as it stands. Raises BadInput where it is none."""
     try:
         instances = json.loads(path.read_text())
     except OSError as error:

@@ -19,6 +19,7 @@ from ..errors import BadInput
 from ..model.detector import Detector
 from ..predictions import Predictions
 from .latency import Latency, measure_latency
+from .operating_point import OperatingPoint, duplicate_share, operating_point
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 BATCH = 8
@@ -37,7 +38,8 @@ class DepthScore:
     """COCO's averages for the first `layers` decoder layers, from 0 to 1.
 
     `None` where the file holds no object of that kind. `latency_ms`: median milliseconds from
-    picture to detections.
+    picture to detections. `duplicates`: share of the detections above the report's threshold that
+    repeat a better one.
     """
 
     layers: int
@@ -48,11 +50,16 @@ class DepthScore:
     APm: float | None
     APl: float | None
     latency_ms: float | None = None
+    duplicates: float | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found. `absent`: the file's classes that the checkpoint does not know."""
+    """What `evaluate` found.
+
+    `absent`: the file's classes that the checkpoint does not know. `point`: what the threshold of
+    best F1 gives at the deepest depth. `class_ap`: AP there of each class, 0 to 1.
+    """
 
     checkpoint: str
     images: int
@@ -62,6 +69,8 @@ class Report:
     precision: str
     size: tuple[int, int]
     depths: tuple[DepthScore, ...]
+    point: OperatingPoint
+    class_ap: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,13 +79,20 @@ class Report:
         lines = [
             f"{self.checkpoint} on {self.images} images, {len(self.classes)} classes, "
             f"{self.size[0]}x{self.size[1]}, {self.device} {self.precision}; AP in percent",
-            "layers" + "".join(f"{name:>7}" for name in METRICS) + "     ms",
+            "layers" + "".join(f"{name:>7}" for name in METRICS) + "     ms  doubles",
         ]
         for depth in self.depths:
             values = [getattr(depth, name) for name in METRICS]
             cells = ["-" if value is None else f"{100 * value:.1f}" for value in values]
             latency = "-" if depth.latency_ms is None else f"{depth.latency_ms:.1f}"
-            lines.append(f"{depth.layers:6d}" + "".join(f"{c:>7}" for c in [*cells, latency]))
+            cells.append(latency)
+            doubles = f"{100 * (depth.duplicates or 0):.1f}"
+            lines.append(f"{depth.layers:6d}" + "".join(f"{c:>7}" for c in cells) + f"{doubles:>9}")
+        lines.append(
+            f"At {self.depths[-1].layers} layers F1 is best above {self.point.threshold:.2f}: "
+            f"F1 {100 * self.point.f1:.1f}, precision {100 * self.point.precision:.1f}, "
+            f"recall {100 * self.point.recall:.1f}; doubles are counted above that."
+        )
         if self.absent:
             lines.append(
                 f"Left out, because the checkpoint does not know them: {', '.join(self.absent)}."
@@ -136,10 +152,11 @@ def to_coco(
 
 def score(
     instances: dict[str, Any], results: list[dict[str, Any]], categories: Sequence[int]
-) -> dict[str, float | None]:
-    """The six averages of `METRICS` over these category ids; `None` where there is no object."""
+) -> tuple[dict[str, float | None], dict[int, float]]:
+    """The six averages of `METRICS` over these category ids (`None` where there is no object), and
+    AP of each category that has objects."""
     if not results:
-        return dict.fromkeys(METRICS, 0.0)
+        return dict.fromkeys(METRICS, 0.0), {}
     truth = COCO(instances, use_deepcopy=True)
     evaluation = COCOeval_faster(truth, truth.loadRes(results), "bbox")
     evaluation.params.catIds = sorted(categories)
@@ -147,7 +164,16 @@ def score(
     evaluation.accumulate()
     evaluation.summarize()
     values = (float(value) for value in evaluation.stats[:6])
-    return {name: None if value < 0 else value for name, value in zip(METRICS, values, strict=True)}
+    averages = {
+        name: None if value < 0 else value for name, value in zip(METRICS, values, strict=True)
+    }
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, category]
+    each = {
+        category: float(precision[:, :, index].mean())
+        for index, category in enumerate(evaluation.params.catIds)
+        if (precision[:, :, index] >= 0).any()
+    }
+    return averages, each
 
 
 def evaluate(
@@ -176,6 +202,9 @@ def evaluate(
                     results[layer].extend(to_coco(answer, layer, entry, ids))
             bar.update(len(chunk))
     latency: Latency | None = measure_latency(detector) if timed else None
+    scores = {layer: score(instances, results[layer], list(ids.values())) for layer in depths}
+    point = operating_point(instances, results[depths[-1]], ids.values())
+    names = {category: detector.class_names[label] for label, category in ids.items()}
     return Report(
         checkpoint=detector.checkpoint,
         images=len(entries),
@@ -187,11 +216,14 @@ def evaluate(
         depths=tuple(
             DepthScore(
                 layers=layer,
-                **score(instances, results[layer], list(ids.values())),
+                **scores[layer][0],
                 latency_ms=latency.total_ms[layer - 1] if latency else None,
+                duplicates=duplicate_share(results[layer], point.threshold),
             )
             for layer in depths
         ),
+        point=point,
+        class_ap={names[category]: ap for category, ap in scores[depths[-1]][1].items()},
     )
 
 

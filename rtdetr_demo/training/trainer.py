@@ -10,7 +10,6 @@ an interrupted run continues with `--resume`, on another kind of machine too.
 """
 
 import argparse
-import copy
 import csv
 import json
 import math
@@ -24,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from transformers import RTDetrForObjectDetection
 
 from .architecture import build_model, export, imagenet_backbone, load_weights
@@ -55,20 +55,19 @@ def parameter_groups(
     ]
 
 
-class Average:
-    """An exponential moving average of a module's weights and norm statistics."""
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
-    def __init__(self, module: nn.ModuleList, decay: float):
-        self.module, self.decay, self.updates = copy.deepcopy(module).eval(), decay, 0
+
+def average_of(module: nn.Module, decay: float) -> AveragedModel:
+    """A moving average of a module's weights and norm statistics; its first steps are larger."""
 
     @torch.no_grad()
-    def update(self, source: nn.Module) -> None:
-        """Take one step towards the source's values; the first steps are larger."""
-        self.updates += 1
-        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        own, other = self.module.state_dict(), source.state_dict()
-        names = [name for name in own if own[name].is_floating_point()]
-        torch._foreach_lerp_([own[name] for name in names], [other[name] for name in names], share)
+    def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, share)
+
+    return AveragedModel(module, multi_avg_fn=update, use_buffers=True).eval()
 
 
 def schedule(progress: float, warm: float) -> float:
@@ -103,7 +102,7 @@ class Run:
         groups = parameter_groups(self.model, self.dense, self.device.type == "cuda")
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         self.optimizer = torch.optim.AdamW(groups, args.rates[0], weight_decay=0.01, fused=True)
-        self.average = Average(self.both, args.average)
+        self.average = average_of(self.both, args.average)
         self.step, self.part_start, self.part = 0, 0, "full" if args.start else "dense"
         self.seconds = self.progress = self.best = 0.0
         if resumed:
@@ -120,8 +119,7 @@ class Run:
         """Continue from the checkpoint."""
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.both.load_state_dict(state["weights"])
-        self.average.module.load_state_dict(state["average"])
-        self.average.updates = state["updates"]
+        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in self.KEPT:
             setattr(self, name, state[name])
@@ -134,8 +132,7 @@ class Run:
             return
         state = {name: getattr(self, name) for name in self.KEPT} | {
             "weights": self.both.state_dict(),
-            "average": self.average.module.state_dict(),
-            "updates": self.average.updates,
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }
@@ -143,7 +140,7 @@ class Run:
         torch.save(state, part)
         part.replace(self.checkpoint)
         if self.part == "full":
-            model = self.average.module[0]
+            [model, _] = self.average.module.children()
             assert isinstance(model, RTDetrForObjectDetection)
             export(model, self.args.out / "latest", self.args.size)
             if self.args.val:
@@ -189,7 +186,7 @@ class Run:
         self.both.load_state_dict(self.average.module.state_dict())
         start_decoder(self.model, self.dense)
         self.agree()
-        self.average = Average(self.both, self.args.average)
+        self.average = average_of(self.both, self.args.average)
         self.part, self.part_start = "full", self.step
 
     def train(self) -> None:
@@ -221,7 +218,7 @@ class Run:
             if torch.isfinite(norm):
                 self.optimizer.step()
                 if self.rank == 0:
-                    self.average.update(self.both)
+                    self.average.update_parameters(self.both)
             self.step += 1
             sums += [main.item(), side.item(), norm.item()]
             if args.minutes:

@@ -18,7 +18,9 @@ from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .rpc import Request, Shaped
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+_PACKAGE = Path(__file__).parents[1]
+# In an installed package the examples lie inside, in a checkout beside it.
+EXAMPLES = next(p for p in (_PACKAGE / "examples", _PACKAGE.parent / "examples") if p.is_dir())
 
 
 DISPLAY_SIZE = 1920

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rtdetr_demo.cli import evaluate as command
 from rtdetr_demo.errors import BadInput
 from rtdetr_demo.evaluation import coco as module
 from rtdetr_demo.evaluation.coco import METRICS, evaluate, match_categories, plot, score
@@ -63,20 +64,20 @@ def test_the_metric_equals_pycocotools():
     reference.evaluate()
     reference.accumulate()
     reference.summarize()
-    found = score(instances, results, [3, 62])
+    found, _ = score(instances, results, [3, 62])
     assert [found[name] for name in METRICS] == pytest.approx(reference.stats[:6], abs=1e-4)
     assert 0.1 < found["AP"] < 0.9, "a case in which something is at stake"
 
 
 def test_no_result_at_all_scores_zero():
     instances, _ = random_case(np.random.default_rng(1))
-    assert score(instances, [], [3])["AP"] == 0
+    assert score(instances, [], [3])[0]["AP"] == 0
 
 
 def test_a_size_without_objects_has_no_score():
     instances, results = random_case(np.random.default_rng(1))
     large = [a for a in instances["annotations"] if a["area"] > 96**2]
-    assert score({**instances, "annotations": large}, results, [3, 18, 62])["APs"] is None
+    assert score({**instances, "annotations": large}, results, [3, 18, 62])[0]["APs"] is None
 
 
 def test_categories_pair_by_name_and_not_by_number():
@@ -191,15 +192,15 @@ def test_the_command_prints_json_and_draws_the_figure(
     pytest.importorskip("matplotlib", reason="the figure needs requirements-train.txt")
     instances, folder, detector = small_set
     (tmp_path / "instances.json").write_text(json.dumps(instances))
-    monkeypatch.setattr(module, "load", lambda checkpoint: detector)
+    monkeypatch.setattr(command, "load", lambda checkpoint: detector)
     monkeypatch.setattr(
         module, "measure_latency", lambda detector: SimpleNamespace(total_ms=(3.0, 5.0))
     )
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    command.add_arguments(parser)
     figure = tmp_path / "figure.png"
     words = [str(tmp_path / "instances.json"), str(folder), "--json", "--plot", str(figure)]
-    assert module.run(parser.parse_args(words)) == 0
+    assert command.run(parser.parse_args(words)) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [depth["latency_ms"] for depth in answer["depths"]] == [3.0, 5.0]
     assert Image.open(figure).size[0] > 300
@@ -209,7 +210,7 @@ def test_a_file_that_is_no_coco_file_is_an_error_in_words(tmp_path: Path):
     path = tmp_path / "instances.json"
     path.write_text('{"images": []}')
     with pytest.raises(BadInput, match="no COCO file"):
-        module._read(path)
+        command.read_instances(path)
 
 
 def test_the_figure_starts_at_zero(small_set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

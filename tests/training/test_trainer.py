@@ -13,11 +13,19 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import RTDetrForObjectDetection
 
+from rtdetr_demo.cli import train as command
 from rtdetr_demo.errors import BadInput
 from rtdetr_demo.training import dataset as train_data
 from rtdetr_demo.training import trainer as train
 from rtdetr_demo.training.architecture import build_model, export
-from rtdetr_demo.training.losses import FIRST_LAYER, assign, dense_loss, mask_ignored, weight_losses
+from rtdetr_demo.training.losses import (
+    FIRST_LAYER,
+    assign,
+    dense_loss,
+    duplicate_loss,
+    mask_ignored,
+    weight_losses,
+)
 
 pytest.importorskip("scipy", reason="transformers' loss needs requirements-train.txt")
 pytest.importorskip("matplotlib", reason="the run's curves need requirements-train.txt")
@@ -59,7 +67,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(*words: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
+    command.add_arguments(parser)
     fixed = ["--sizes", "96", "--full-sizes", "96", "--size", "96", "--batch", "4", "--mosaic", "0"]
     fixed += ["--log-every", "1", "--rates", "1e-3", "1e-3", "--warmup", "4", "--device", "cpu"]
     return parser.parse_args([*fixed, *map(str, words)])
@@ -80,7 +88,7 @@ def rows(folder: Path, name: str = "log.csv") -> list[dict[str, str]]:
 def test_the_loss_falls(toy: Path, tmp_path: Path, part: str):
     share = 1 if part == "dense" else 0
     words = ["--data", toy, "--out", tmp_path, "--epochs", 10, "--dense-part", share]
-    assert train.run(options(*words)) == 0
+    assert command.run(options(*words)) == 0
     log = rows(tmp_path)
     column = "dense_loss" if part == "dense" else "loss"
     losses = [float(row[column]) for row in log if row["part"] == part]
@@ -91,13 +99,13 @@ def test_the_loss_falls(toy: Path, tmp_path: Path, part: str):
 def test_an_interrupted_run_continues_where_it_was(toy: Path, tmp_path: Path):
     """Through the change of parts: four epochs at once end as two and two do."""
     words = ["--data", toy, "--epochs", 4, "--dense-part", 0.5]
-    train.run(options(*words, "--out", tmp_path / "whole"))
+    command.run(options(*words, "--out", tmp_path / "whole"))
 
     first = train.Run(options(*words, "--out", tmp_path / "halves"))
     first.log = lambda *_: stop_after(first, 4)
     with pytest.raises(KeyboardInterrupt):
         first.train()
-    train.run(options(*words, "--out", tmp_path / "halves", "--resume"))
+    command.run(options(*words, "--out", tmp_path / "halves", "--resume"))
 
     assert [int(row["step"]) for row in rows(tmp_path / "halves")] == [5, 6, 7, 8]
     whole, halves = (
@@ -123,7 +131,7 @@ def stop_after(run: train.Run, step: int) -> None:
 
 def test_a_run_ends_in_a_folder_that_loads_and_was_validated(toy: Path, tmp_path: Path):
     words = ["--data", toy, "--val", toy, "--out", tmp_path, "--epochs", 2, "--dense-part", 0.5]
-    train.run(options(*words))
+    command.run(options(*words))
     model = RTDetrForObjectDetection.from_pretrained(tmp_path / "best")
     assert model.config.id2label == {0: "car", 1: "dog"}
     assert model.dtype == torch.float32
@@ -258,3 +266,22 @@ def test_the_last_layer_counts_most_and_the_proposals_in_full():
     )
     middle = [weight_losses({f"loss_vfl_aux_{i}": torch.tensor(1.0)}, 6).item() for i in range(6)]
     assert middle == sorted(middle)
+
+
+def test_only_a_query_that_repeats_a_better_one_of_its_class_is_a_duplicate():
+    """One object, four queries: the best, its repetition, one of another class, one elsewhere."""
+    box = [0.5, 0.5, 0.4, 0.4]
+    boxes = torch.tensor([[[box, [0.5, 0.5, 0.4, 0.42], box, [0.1, 0.1, 0.1, 0.1]]]])
+    logits = torch.full((1, 1, 4, 2), -9.0)
+    for query, (label, logit) in enumerate([(0, 2.0), (0, 1.0), (1, 0.5), (0, 0.0)]):
+        logits[0, 0, query, label] = logit
+    logits.requires_grad_()
+    target = {
+        "class_labels": torch.tensor([0]),
+        "boxes": torch.tensor([box]),
+        "ignored": torch.zeros(0, 4),
+    }
+    duplicate_loss(logits, boxes, [target]).backward()
+    pushed = (logits.grad != 0).nonzero().tolist()
+    assert pushed == [[0, 0, 1, 0]]
+    assert logits.grad[0, 0, 1, 0] > 0, "the gradient lowers its score"

