@@ -1,7 +1,15 @@
 #!/usr/bin/env bash
 # Everything that proves the demo: installs what it needs (in .venv), then lint, types and tests.
+#   bash tests/run.sh [--all] [what to give to pytest]
+# --all: the slow tests too (load, restarts, fuzzing, a local Ray cluster).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+all=no
+if [ "${1:-}" = --all ]; then
+    all=yes
+    shift
+fi
 
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
     as_root=$([ "$(id -u)" = 0 ] || echo sudo)
@@ -15,16 +23,22 @@ if [ ! -x .venv/bin/python ]; then
     done
     "$python" -m venv .venv
 fi
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-[ ! -f requirements-train.txt ] ||
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-train.txt
+install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+install -r tests/requirements.txt -r requirements-train.txt
+[ $all = no ] || [ ! -f requirements-ray.txt ] || install -r requirements-ray.txt
 
 # OpenAI's package for JavaScript, which one test asks with.
 [ -d .venv/npm/node_modules/openai ] ||
-    PATH=".venv/bin:$PATH" npm install --silent --no-save --prefix .venv/npm openai@7.57.0 ||
+    PATH=".venv/bin:$PATH" timeout 240 npm install --silent --no-save --prefix .venv/npm openai@7.57.0 ||
     echo "npm's openai could not be installed: its tests will be skipped." >&2
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest "$@"
+.venv/bin/lint-imports
+[ ! -f tests/js/run.sh ] || bash tests/js/run.sh
+
+if [ $all = no ]; then
+    exec .venv/bin/python -m pytest -m "not slow" "$@"
+fi
+exec .venv/bin/python -m pytest "$@"
