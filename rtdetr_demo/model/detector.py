@@ -105,13 +105,13 @@ class Detector:
 
     @property
     def memory_bytes(self) -> int:
-        """What the weights take; a runtime of another make keeps them once more."""
+        """Bytes that the weights take: once for PyTorch, and once for each prepared backend."""
         once = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return once * (1 + len(self._backends))
 
     @property
     def tokens(self) -> int:
-        """Positions of the feature maps that the encoder hands to the decoder, for one picture."""
+        """Feature-map positions of one picture that the decoder can attend to."""
         height, width = self.size
         strides = self.model.config.feat_strides
         return sum(-(-height // stride) * -(-width // stride) for stride in strides)
@@ -149,7 +149,7 @@ class Detector:
             return True
 
     def is_accelerated(self, queries: int | None = None, size: int | None = None) -> bool:
-        """Whether something faster than plain PyTorch is ready for this shape."""
+        """Whether a prepared backend runs this number of queries at this input size."""
         return self._key(queries, size) in self._backends
 
     def _openvino(
@@ -165,11 +165,11 @@ class Detector:
             return None
 
     def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
-        """What runs pictures of this shape at present."""
+        """The backend that runs this number of queries at this input size at present."""
         return self._backends.get(self._key(queries, size)) or self.torch_backend(queries)
 
     def torch_backend(self, queries: int | None = None) -> TorchBackend:
-        """PyTorch, which runs any shape."""
+        """The PyTorch backend for this number of queries; it takes any input size."""
         count = self.check_queries(queries)
         if count not in self._plain:
             kind = CudaGraphBackend if self.device.type == "cuda" else TorchBackend
@@ -177,12 +177,12 @@ class Detector:
         return self._plain[count]
 
     def prepare(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Pictures as the model takes them, at its own size."""
+        """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device."""
         with torch.inference_mode():
             return self._preprocess(images, self.model.dtype)
 
     def run_model(self, pixels: torch.Tensor) -> None:
-        """A full pass on what `prepare` gave, for timing: nothing but the model."""
+        """Run the network at full depth on the tensor that `prepare` returned; for timing it alone."""
         with _DEVICE_LOCK, torch.inference_mode():
             self.runtime().run(pixels, self.depth, False)
             self._now()
@@ -218,7 +218,10 @@ class Detector:
         size: int | None = None,
         every_layer: bool = True,
     ) -> list[Predictions]:
-        """Detect in RGB pictures of any sizes, in one pass; times are shared out evenly."""
+        """Detect in RGB pictures of any sizes in one pass; otherwise as `detect`.
+
+        Each picture's `Timing` is an even share of the pass.
+        """
         depth = self.check_depth(decoder_layers)
         runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
         with _DEVICE_LOCK, torch.inference_mode():
@@ -251,7 +254,10 @@ class Detector:
         ]
 
     def stage_times(self, image: Image.Image) -> dict[str, float]:
-        """Milliseconds of each stage of one full pass at the checkpoint's own shape."""
+        """Milliseconds of each stage of one full pass, with the checkpoint's own queries and size.
+
+        Keys, in order: preprocess, backbone, encoder, "decoder layer 1" and so on, postprocess.
+        """
         runtime, times = self.runtime(), dict[str, float]()
         with _DEVICE_LOCK, torch.inference_mode():
             began = self._now()
@@ -271,13 +277,13 @@ class Detector:
         return times
 
     def _now(self) -> float:
-        """Milliseconds, when all that was asked of the device is done."""
+        """The clock in milliseconds, read once the device has finished its work."""
         if self.device.type in ("cuda", "mps"):
             getattr(torch, self.device.type).synchronize()
         return 1000 * time.perf_counter()
 
     def check_depth(self, decoder_layers: int | None) -> int:
-        """The depth to run. Raises BadInput unless it is a whole number from 1 to our depth."""
+        """The number of layers to run; `None` is all. Raises BadInput outside 1 to `depth`."""
         if decoder_layers is None:
             return self.depth
         if not _is_whole(decoder_layers) or not 1 <= decoder_layers <= self.depth:

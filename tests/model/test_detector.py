@@ -25,7 +25,9 @@ from tests.support.paths import EXAMPLES, REPO
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=["bundled", "random_r50"])
+@pytest.fixture(
+    scope="module", params=["bundled", pytest.param("random_r50", marks=pytest.mark.slow)]
+)
 def detector(request: pytest.FixtureRequest) -> Detector:
     folder = BUNDLED_FOLDER if request.param == "bundled" else request.getfixturevalue("random_r50")
     return Detector.load(str(folder), folder, CPU)
@@ -51,15 +53,19 @@ def test_layers_differ_so_that_the_slider_has_something_to_show(full):
         assert np.abs(full.scores[depth - 1] - full.scores[-1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.3])
-@pytest.mark.parametrize("picture", ["street.jpg", "dogs.jpg"])
-def test_detections_equal_the_transformers_pipeline(detector, picture, threshold):
-    image = Image.open(EXAMPLES / picture).convert("RGB")
-    reference = pipeline(
+@pytest.fixture(scope="module")
+def reference(detector: Detector):
+    """transformers' own pipeline on the same checkpoint."""
+    return pipeline(
         "object-detection",
         model=AutoModelForObjectDetection.from_pretrained(detector.checkpoint),
         image_processor=RTDetrImageProcessorPil.from_pretrained(detector.checkpoint),
     )
+
+
+@pytest.mark.parametrize(("picture", "threshold"), [("street.jpg", 0.1), ("dogs.jpg", 0.3)])
+def test_detections_equal_the_transformers_pipeline(detector, reference, picture, threshold):
+    image = Image.open(EXAMPLES / picture).convert("RGB")
     expected = reference(image, threshold=threshold)
     predictions = detector.detect(image)
     ours = predictions.to_json(predictions.layers, threshold)["detections"]
@@ -94,6 +100,7 @@ def is_twin(mine: dict, theirs: dict, pixels: int) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_the_comparison_with_the_pipeline_is_not_empty(random_r50, photo):
     predictions = Detector.load("r50", random_r50, CPU).detect(photo)
     assert len(predictions.select(6, 0.3)) > 10

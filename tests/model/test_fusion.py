@@ -26,7 +26,9 @@ def stirred(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.fixture(params=["bundled", "tiny", "random_r50", "v2"])
+@pytest.fixture(
+    params=["bundled", "tiny", pytest.param("random_r50", marks=pytest.mark.slow), "v2"]
+)
 def model(request: pytest.FixtureRequest) -> nn.Module:
     if request.param == "v2":
         return stirred(RTDetrV2ForObjectDetection(RTDetrV2Config(**small(decoder_layers=3))))

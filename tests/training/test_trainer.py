@@ -84,7 +84,7 @@ def rows(folder: Path, name: str = "log.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("part", ["dense", "full"])
+@pytest.mark.parametrize("part", ["dense", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_loss_falls(toy: Path, tmp_path: Path, part: str):
     share = 1 if part == "dense" else 0
     words = ["--data", toy, "--out", tmp_path, "--epochs", 10, "--dense-part", share]
@@ -96,6 +96,7 @@ def test_the_loss_falls(toy: Path, tmp_path: Path, part: str):
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_where_it_was(toy: Path, tmp_path: Path):
     """Through the change of parts: four epochs at once end as two and two do."""
     words = ["--data", toy, "--epochs", 4, "--dense-part", 0.5]
