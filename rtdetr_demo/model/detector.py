@@ -182,7 +182,7 @@ class Detector:
             return self._preprocess(images, self.model.dtype)
 
     def run_model(self, pixels: torch.Tensor) -> None:
-        """Run the network at full depth on the tensor that `prepare` returned; for timing it alone."""
+        """Run the network alone, at full depth, on the tensor that `prepare` returned."""
         with _DEVICE_LOCK, torch.inference_mode():
             self.runtime().run(pixels, self.depth, False)
             self._now()
