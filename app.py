@@ -2,13 +2,14 @@
 
 import logging
 import signal
+import sys
 import threading
 
 from rtdetr_demo.api.app import Api
+from rtdetr_demo.errors import DemoError
+from rtdetr_demo.serving.scratch import Scratch
 from rtdetr_demo.serving.service import Service
 from rtdetr_demo.settings import Settings
-from rtdetr_demo.ui.mcp import publish_tools
-from rtdetr_demo.ui.page import build, launch_options
 
 DRAIN_SECONDS = 25
 
@@ -18,7 +19,16 @@ def main() -> None:
     for chatty in ("httpx", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = Settings.from_command_line()
-    service = Service(settings)
+    try:
+        scratch = Scratch(settings.data_dir)
+    except DemoError as error:
+        sys.exit(str(error))
+    scratch.use_for_everything()
+    # Only now: Gradio makes its folder where it is imported.
+    from rtdetr_demo.ui.mcp import publish_tools
+    from rtdetr_demo.ui.page import build, launch_options
+
+    service = Service(settings, scratch)
     api = Api(service)
     page = build(service)
     end = threading.Event()
@@ -28,7 +38,7 @@ def main() -> None:
         server_name=settings.host,
         server_port=settings.port,
         prevent_thread_lock=True,
-        **launch_options(settings, api),
+        **launch_options(service, api),
     )
     publish_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)

@@ -4,97 +4,97 @@ import argparse
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_CHECKPOINT = "PekingU/rtdetr_r50vd_coco_o365"
-RUNTIMES = ("auto", "bf16", "torch")
+
+Runtime = Literal["auto", "bf16", "torch"]
+RUNTIMES: tuple[str, ...] = get_args(Runtime)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """`allowed_hosts`: private hosts (`host` or `host:port`) that picture URLs may name;
-    `api_queue` and `api_share`: pictures that wait in all and for one client; `api_rate`: pictures
-    a minute for one client (0: no limit)."""
+def _words(given: object) -> object:
+    if isinstance(given, str):
+        return tuple(word.strip() for word in given.split(",") if word.strip())
+    return given
 
-    checkpoint: str = DEFAULT_CHECKPOINT
-    any_checkpoint: bool = False
-    model_memory_gb: float = 4.0
-    runtime: str = "auto"
-    allowed_hosts: tuple[str, ...] = ()
-    live_viewers: int = 16
-    video_minutes: float = 15
-    video_mb: int = 512
-    video_megapixels: float = 8.3
-    api_queue: int = 128
-    api_share: int = 64
-    api_rate: int = 0
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
-    host: str | None = None
-    port: int | None = None
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Settings(BaseSettings):
+    """Each is an option of `app.py` and, in capitals after `RTDETR_`, an environment variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RTDETR_", env_ignore_empty=True, populate_by_name=True, frozen=True
+    )
+
+    checkpoint: str = Field(DEFAULT_CHECKPOINT, description="hub id, local folder or 'bundled'")
+    any_checkpoint: bool = Field(False, description="let visitors load any hub id or local folder")
+    model_memory_gb: float = Field(
+        4.0, gt=0, description="drop the least recently used model past this"
+    )
+    runtime: Runtime = Field(
+        "auto",
+        description="on a CPU, 'auto': OpenVINO once it is ready, 'bf16': the same in half "
+        "precision, 'torch': PyTorch alone",
+    )
+    allowed_hosts: Words = Field(
+        (),
+        description="comma-separated private hosts (host or host:port) that picture URLs may name",
+    )
+    live_viewers: int = Field(16, ge=1, description="people who may watch live at once")
+    video_minutes: float = Field(15, gt=0, description="longest video that is taken")
+    video_mb: int = Field(512, ge=1, description="largest video file that is taken")
+    video_megapixels: float = Field(8.3, gt=0, description="largest video frame that is taken")
+    data_dir: Path | None = Field(
+        None, description="folder for uploads and results (default: among temporary files)"
+    )
+    data_gb: float = Field(4.0, gt=0, description="room that results and videos may take in all")
+    api_queue: int = Field(128, ge=1, description="most pictures of API requests that wait")
+    api_share: int = Field(64, ge=1, description="most of these of one key or address")
+    api_rate: int = Field(
+        0, ge=0, description="most pictures a minute of one key or address (0: any number)"
+    )
+    api_keys: Words = Field((), repr=False, description="comma-separated API keys")
+    host: str | None = Field(
+        None, validation_alias="GRADIO_SERVER_NAME", description="address to listen on"
+    )
+    port: int | None = Field(
+        None, ge=0, le=65535, validation_alias="GRADIO_SERVER_PORT", description="port to listen on"
+    )
 
     @classmethod
     def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":
-        environ = os.environ
+        """Read them; a value that cannot be ends the process with a sentence."""
         parser = argparse.ArgumentParser(
             prog="app.py", description="Serve the RT-DETR demo: the page and its API."
         )
-        parser.add_argument(
-            "--checkpoint",
-            default=environ.get("RTDETR_CHECKPOINT", cls.checkpoint),
-            help="hub id, local folder or 'bundled' (RTDETR_CHECKPOINT; default %(default)s)",
-        )
-        parser.add_argument(
-            "--any-checkpoint",
-            action="store_true",
-            default=environ.get("RTDETR_ANY_CHECKPOINT", "") not in ("", "0"),
-            help="let visitors load any hub id or local folder (RTDETR_ANY_CHECKPOINT)",
-        )
-        parser.add_argument(
-            "--model-memory-gb",
-            type=float,
-            default=environ.get("RTDETR_MODEL_MEMORY_GB", str(cls.model_memory_gb)),
-            help="drop the least recently used model past this (RTDETR_MODEL_MEMORY_GB; "
-            "default %(default)s)",
-        )
-        parser.add_argument(
-            "--runtime",
-            choices=RUNTIMES,
-            default=environ.get("RTDETR_RUNTIME", cls.runtime),
-            help="on a CPU, 'auto': OpenVINO once it is ready, 'bf16': the same in half precision, "
-            "'torch': PyTorch alone (RTDETR_RUNTIME; default %(default)s)",
-        )
-        parser.add_argument(
-            "--allowed-hosts",
-            type=_words,
-            default=_words(environ.get("RTDETR_ALLOWED_HOSTS", "")),
-            help="comma-separated private hosts that picture URLs may name (RTDETR_ALLOWED_HOSTS)",
-        )
-        parser.add_argument(
-            "--live-viewers",
-            type=int,
-            default=environ.get("RTDETR_LIVE_VIEWERS", str(cls.live_viewers)),
-            help="people who may watch live at once (RTDETR_LIVE_VIEWERS; default %(default)s)",
-        )
-        for name, kind, what in [
-            ("video_minutes", float, "longest video that is taken"),
-            ("video_mb", int, "largest video file that is taken"),
-            ("video_megapixels", float, "largest video frame that is taken"),
-            ("api_queue", int, "most pictures of API requests that wait"),
-            ("api_share", int, "most of these of one key or address"),
-            ("api_rate", int, "most pictures a minute of one key or address (0: any number)"),
-        ]:
-            variable = f"RTDETR_{name.upper()}"
-            parser.add_argument(
-                "--" + name.replace("_", "-"),
-                type=kind,
-                default=environ.get(variable, str(getattr(cls, name))),
-                help=f"{what} ({variable}; default %(default)s)",
-            )
-        parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
-        parser.add_argument("--port", type=int, help="port to listen on (GRADIO_SERVER_PORT)")
-        # Keys come from the environment alone: a command line is there for everyone to read.
-        keys = _words(environ.get("RTDETR_API_KEYS", ""))
-        return cls(**vars(parser.parse_args(arguments)), api_keys=keys)
+        for name, setting in cls.model_fields.items():
+            if name != "api_keys":  # a command line is there for everyone to read
+                kind: dict[str, Any] = {"metavar": name.split("_")[-1].upper()}
+                if setting.annotation is bool:
+                    kind = {"action": "store_true"}
+                elif setting.annotation is Runtime:
+                    kind = {"choices": RUNTIMES}
+                parser.add_argument(
+                    "--" + name.replace("_", "-"),
+                    default=argparse.SUPPRESS,
+                    help=_help(name, setting),
+                    **kind,
+                )
+        given = vars(parser.parse_args(arguments))
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = _name(str(wrong["loc"][0]))
+            where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
+            parser.error(f"{where} cannot be {wrong['input']!r}: {wrong['msg']}")
 
     @property
     def share(self) -> bool:
@@ -112,7 +112,7 @@ class Settings:
     @property
     def _is_local(self) -> bool:
         """Whether only this machine can reach the demo."""
-        host = self.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+        host = self.host or "127.0.0.1"
         if self.share:
             return False
         try:
@@ -121,5 +121,16 @@ class Settings:
             return False
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _variable(name: str) -> str:
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"RTDETR_{name.upper()}"
+
+
+def _name(place: str) -> str:
+    return {"GRADIO_SERVER_NAME": "host", "GRADIO_SERVER_PORT": "port"}.get(place, place)
+
+
+def _help(name: str, setting: FieldInfo) -> str:
+    says_nothing = setting.default is None or setting.default is False or setting.default == ()
+    tail = "" if says_nothing else f"; default {setting.default}"
+    return f"{setting.description} ({_variable(name)}{tail})".replace("%", "%%")

@@ -1,6 +1,8 @@
 """Fixtures: small random models, a stand-in for the hub, and the app as a stranger would run it."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,23 @@ from tests.support.app import App
 from tests.support.models import random_model, save, small
 from tests.support.paths import EXAMPLES
 from tests.support.standin import HubStandIn
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every session has a home and a folder for temporary files of its own, both new.
+
+    What an earlier run left there can hide that the app needs it.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # the session that started this one has set them
+    root = Path(tempfile.mkdtemp(prefix="rtdetr-tests-")).resolve()
+    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
+    for variable in ("HOME", "TMPDIR"):
+        (root / variable.lower()).mkdir()
+        os.environ[variable] = str(root / variable.lower())
+    for variable in ("GRADIO_TEMP_DIR", "HF_HOME", "XDG_CACHE_HOME", "RTDETR_DATA_DIR"):
+        os.environ.pop(variable, None)
+    tempfile.tempdir = None
 
 
 @pytest.fixture(scope="session")

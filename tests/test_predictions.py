@@ -15,6 +15,7 @@ from rtdetr_demo.media.exporters import FORMS, annotate, render
 from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.predictions import Detection, Predictions, Selection, Timing
 from rtdetr_demo.serving.result_store import ResultStore
+from rtdetr_demo.serving.scratch import Scratch
 from tests.support.models import NAMES
 
 
@@ -144,7 +145,7 @@ def test_a_class_has_one_colour_and_text_on_it_is_readable():
 
 
 def test_results_are_kept_up_to_their_number_and_then_deleted(predictions, tmp_path):
-    results = ResultStore(tmp_path, capacity=2)
+    results = ResultStore(Scratch(tmp_path), capacity=2)
     kept = [results.keep(bytes([i]), predictions) for i in range(3)]
     with pytest.raises(Expired, match="Run the picture again"):
         results.get(kept[0].id)

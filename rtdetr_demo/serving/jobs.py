@@ -4,7 +4,6 @@ import atexit
 import logging
 import secrets
 import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Busy, DemoError, Expired
+from .scratch import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,11 @@ class Job:
 class Jobs:
     """At most `running` jobs at a time; the last `kept` results stay, older ones are deleted.
 
-    Each has a folder for its files; all of them lie in a new folder inside `folder`, which goes
-    when the process ends. `what` names the work in sentences: "videos".
+    Each has a folder for its files. `what` names the work in sentences: "videos".
     """
 
-    def __init__(self, folder: Path, what: str, running: int = 2, kept: int = 20):
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{what}-", dir=folder))
+    def __init__(self, scratch: Scratch, what: str, running: int = 2, kept: int = 20):
+        self._scratch = scratch
         self._what = what
         self._running = running
         self._kept = kept
@@ -55,7 +54,9 @@ class Jobs:
 
         Raises Busy past the limit.
         """
-        job = Job(secrets.token_urlsafe(16), self._folder / secrets.token_hex(8))
+        job = Job(
+            secrets.token_urlsafe(16), self._scratch.folder(self._what) / secrets.token_hex(8)
+        )
         job.thread = threading.Thread(target=self._run, args=(job, work), daemon=True)
         with self._lock:
             if sum(one.running for one in self._jobs.values()) >= self._running:
@@ -86,7 +87,7 @@ class Jobs:
         for job in list(self._jobs.values()):
             if job.thread:
                 job.thread.join(15)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._scratch.path / self._what, ignore_errors=True)
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
         try:

@@ -1,10 +1,8 @@
 """Results kept for a while, so that a visitor can download what they see."""
 
-import atexit
 import dataclasses
 import secrets
 import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from ..errors import Expired
 from ..predictions import Predictions
+from .scratch import Scratch
 
 CAPACITY = 200
 
@@ -30,14 +29,10 @@ class Result:
 
 
 class ResultStore:
-    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted.
+    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted."""
 
-    They lie in a new folder inside `folder`, which goes when the process ends.
-    """
-
-    def __init__(self, folder: Path, capacity: int = CAPACITY):
-        self._folder = Path(tempfile.mkdtemp(prefix="results-", dir=folder))
-        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+    def __init__(self, scratch: Scratch, capacity: int = CAPACITY):
+        self._scratch = scratch
         self._capacity = capacity
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
@@ -52,7 +47,7 @@ class ResultStore:
     def keep(self, content: bytes, predictions: Predictions) -> Result:
         """Store a result with the bytes of its picture."""
         name = secrets.token_urlsafe(16)
-        result = Result(name, self._folder / name, predictions)
+        result = Result(name, self._scratch.folder("results") / name, predictions)
         result.folder.mkdir(parents=True)
         result.original.write_bytes(content)
         with self._lock:

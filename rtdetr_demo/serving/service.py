@@ -18,6 +18,7 @@ from ..errors import Cancelled, CheckpointError, DemoError
 from ..predictions import Predictions
 from ..settings import Settings
 from .latency_worker import LatencyWorker
+from .scratch import Scratch
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
@@ -37,8 +38,9 @@ def on_gpu(function: Callable) -> Callable:
 class Service:
     """Serves at once with what is here, and moves on to the wanted checkpoint when it arrives."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, scratch: Scratch | None = None):
         self.settings = settings
+        self.scratch = scratch or Scratch(settings.data_dir)
         self.latencies = LatencyWorker(settings.runtime)
         self.store = ModelStore(
             int(settings.model_memory_gb * 2**30), self.latencies.add, self.latencies.remove

@@ -1,11 +1,9 @@
 """The speed lab: what depth, queries and input size cost here, and two checkpoints side by side."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from pydantic import Field, StrictFloat, StrictInt
 
 from ..checkpoints.catalog import CATALOGUE
@@ -64,7 +62,7 @@ def lab_tab(service: Service, results: ResultStore) -> None:
 
 
 def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
-    jobs = Jobs(Path(get_upload_folder()), "measurements", running=1)
+    jobs = Jobs(service.scratch, "measurements", running=1)
 
     def subject(request: Subject) -> bytes:
         wanted = Detect(result=request.result, example=request.example)

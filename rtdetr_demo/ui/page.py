@@ -1,17 +1,14 @@
 """The whole page: a heading, and one tab per way in."""
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from ..api.app import Api, ApiMiddleware
 from ..media.images import MAX_BYTES
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from ..settings import Settings
 from .api import api_tab
 from .assets import STATIC
 from .lab import lab_tab
@@ -60,7 +57,7 @@ def _is_address(path: object) -> bool:
 
 def build(service: Service) -> gr.Blocks:
     """Lay out the page."""
-    results = ResultStore(Path(get_upload_folder()))
+    results = ResultStore(service.scratch)
     with Page(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
     ) as page:
@@ -80,7 +77,7 @@ def build(service: Service) -> gr.Blocks:
     return page
 
 
-def launch_options(settings: Settings, api: Api) -> dict[str, Any]:
+def launch_options(service: Service, api: Api) -> dict[str, Any]:
     """How `build`'s page is launched: with the API beside it, and its tools for assistants."""
     return {
         "theme": gr.themes.Base(
@@ -91,9 +88,10 @@ def launch_options(settings: Settings, api: Api) -> dict[str, Any]:
         ),
         "css_paths": [STATIC / "page.css"],
         "footer_links": ["api"],
-        "max_file_size": max(MAX_BYTES, settings.video_mb * 2**20),
+        "max_file_size": max(MAX_BYTES, service.settings.video_mb * 2**20),
+        "allowed_paths": [str(service.scratch.path)],
         "ssr_mode": False,
-        "share": settings.share,  # said, as Gradio shares by itself in hosted notebooks
+        "share": service.settings.share,  # said, as Gradio shares by itself in hosted notebooks
         "mcp_server": True,
         "app_kwargs": {"middleware": [Middleware(ApiMiddleware, api=api.app)]},
         "quiet": True,

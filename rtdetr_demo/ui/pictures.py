@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 from typing import Annotated
 
-from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 from pydantic import Field
 
@@ -47,7 +46,7 @@ def picture_of(request: Detect, service: Service, results: ResultStore) -> bytes
     if request.example is not None:
         return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
     if request.path is not None:
-        uploaded = inside(Path(get_upload_folder()), Path(request.path))
+        uploaded = inside(service.scratch.uploads, Path(request.path))
         if uploaded.stat().st_size > MAX_BYTES:
             raise TooLarge(f"This file is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
         return uploaded.read_bytes()

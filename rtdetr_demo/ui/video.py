@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from PIL import Image
 from pydantic import Field, StrictFloat, StrictInt
 
@@ -57,7 +56,7 @@ def video_tab(service: Service) -> None:
 
 
 def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
-    jobs = Jobs(Path(get_upload_folder()), "videos")
+    jobs = Jobs(service.scratch, "videos")
 
     @answering(Start)
     def start(request: Start) -> dict:
@@ -66,7 +65,7 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
 
         source = EXAMPLES / "cows.mp4"
         if request.path is not None:
-            source = inside(Path(get_upload_folder()), Path(request.path))
+            source = inside(service.scratch.uploads, Path(request.path))
         if source.stat().st_size > service.settings.video_mb * 2**20:
             raise TooLarge(
                 f"This video is over {service.settings.video_mb} MB. Send a smaller one."

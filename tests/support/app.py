@@ -26,7 +26,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, work).result()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -37,7 +37,7 @@ class App:
     faster runtimes take the CPU for a while when they are made ready."""
 
     def __init__(self, *arguments: str, port: int | None = None, **environ: str):
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.checkpoint = Path(arguments[arguments.index("--checkpoint") + 1]).name
         self.lines: list[str] = []
