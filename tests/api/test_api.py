@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -724,4 +725,4 @@ def test_the_page_is_served_while_the_api_is_busy(app: App, client: OpenAI, mode
     for one in asking_all:
         one.result()
     # Sixteen pictures wait; a visitor waits for one of them, not for all.
-    assert min(waits) < 1.5
+    assert statistics.median(waits) < 3

@@ -23,14 +23,14 @@ CLASSES = ("person", "car", "bus", "dog", "cat", "knife", "sheep", "traffic ligh
 # --- The queue ------------------------------------------------------------------------------------
 
 
-def one_lane(capacity: int, share: int) -> Queue:
+def one_worker(capacity: int, share: int) -> Queue:
     queue = Queue(capacity, share)
     queue.start_workers(1)
     return queue
 
 
 def test_clients_take_turns_however_much_one_sends():
-    queue, order = one_lane(100, 100), []
+    queue, order = one_worker(100, 100), []
     gate = threading.Event()
     queue.submit("first", gate.wait)
     waiting = [queue.submit("greedy", lambda n=n: order.append(f"greedy {n}")) for n in range(5)]
@@ -44,7 +44,7 @@ def test_clients_take_turns_however_much_one_sends():
 
 
 def test_places_are_bounded_in_all_and_for_each_account():
-    queue = one_lane(capacity=6, share=4)
+    queue = one_worker(capacity=6, share=4)
     with queue.places(["a", "address"], 3):
         with pytest.raises(Overloaded), queue.places(["a", "elsewhere"], 2):
             pass
@@ -63,7 +63,7 @@ def test_places_are_bounded_in_all_and_for_each_account():
 
 
 def test_what_is_cancelled_before_its_turn_never_runs():
-    queue, gate, ran = one_lane(10, 10), threading.Event(), []
+    queue, gate, ran = one_worker(10, 10), threading.Event(), []
     queue.submit("a", gate.wait)
     gone = queue.submit("a", lambda: ran.append(1))
     assert gone.cancel()
@@ -76,7 +76,7 @@ def test_what_is_cancelled_before_its_turn_never_runs():
 
 
 def test_what_is_cancelled_or_done_is_let_go_at_once():
-    queue, gate = one_lane(10, 10), threading.Event()
+    queue, gate = one_worker(10, 10), threading.Event()
     queue.submit("a", gate.wait)
     waiting, done = Image.new("RGB", (1, 1)), Image.new("RGB", (1, 1))
     gone = queue.submit("a", lambda image=waiting: image.size)
@@ -97,8 +97,14 @@ def test_what_is_cancelled_or_done_is_let_go_at_once():
 
 
 def test_closing_refuses_what_waits_and_what_comes():
-    queue, gate = one_lane(10, 10), threading.Event()
-    running = queue.submit("a", gate.wait)
+    queue, gate, began = one_worker(10, 10), threading.Event(), threading.Event()
+
+    def work() -> bool:
+        began.set()
+        return gate.wait()
+
+    running = queue.submit("a", work)
+    assert began.wait(5)
     waiting = queue.submit("a", lambda: None)
     closing = threading.Thread(target=queue.close)
     closing.start()
@@ -112,7 +118,7 @@ def test_closing_refuses_what_waits_and_what_comes():
 
 
 def test_work_that_fails_fails_alone():
-    queue = one_lane(10, 10)
+    queue = one_worker(10, 10)
 
     def fail() -> None:
         raise BadInput("No.")

@@ -263,12 +263,12 @@ def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Pa
 def test_the_latency_of_every_depth_is_measured_after_a_model_loads(tiny: Path):
     service = Service(Settings(runtime="torch", checkpoint=str(tiny)))
     name = tiny.name
-    assert service.store.latency(name) is None
+    assert service.latencies.latency(name) is None
     service.detector()
-    assert service.store.measuring(name) or service.store.latency(name)
-    wait_for(lambda: service.store.latency(name), 120)
-    wait_for(lambda: not service.store.measuring(name))
-    latency = service.store.latency(name)
+    assert service.latencies.measuring(name) or service.latencies.latency(name)
+    wait_for(lambda: service.latencies.latency(name), 120)
+    wait_for(lambda: not service.latencies.measuring(name))
+    latency = service.latencies.latency(name)
     assert latency is not None
     assert len(latency.total_ms) == 6
     assert all(ms > 0 for ms in latency.total_ms)
@@ -280,15 +280,15 @@ def test_what_is_made_ready_in_the_background_is_measured_again(tiny: Path, monk
 
     def accelerate(self, *_: object, **how: object) -> bool:
         asked.append(how)
-        assert service.store.latency(tiny.name), "the plain path serves, and is known, before"
+        assert service.latencies.latency(tiny.name), "the plain path serves, and is known, before"
         monkeypatch.setattr(self.torch_backend(), "name", "Faster", raising=False)
         return True
 
     monkeypatch.setattr("rtdetr_demo.model.detector.Detector.accelerate", accelerate)
     service = Service(Settings(runtime="bf16", checkpoint=str(tiny)))
     service.detector()
-    wait_for(lambda: not service.store.measuring(tiny.name), 60)
-    latency = service.store.latency(tiny.name)
+    wait_for(lambda: not service.latencies.measuring(tiny.name), 60)
+    latency = service.latencies.latency(tiny.name)
     assert latency is not None
     assert latency.runtime == "Faster"
     assert [how["half"] for how in asked] == [True]
@@ -307,14 +307,14 @@ def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny, noise, monkeyp
     monkeypatch.setattr("rtdetr_demo.model.detector.Detector.accelerate", accelerate)
     service = Service(Settings(checkpoint=str(tiny)))
     service.detector()
-    wait_for(lambda: not service.store.measuring(tiny.name), 60)
+    wait_for(lambda: not service.latencies.measuring(tiny.name), 60)
     asked.clear()
     for _ in range(9):
         service.detect(noise, size=128)
     assert not asked
     service.detect(noise, size=128)
     wait_for(lambda: asked == [(None, 128)], 10)
-    wait_for(lambda: not service.store._preparing.is_set(), 10)
+    wait_for(lambda: not service.latencies._preparing.is_set(), 10)
     for _ in range(25):
         service.detect(noise, size=128)
     assert asked == [(None, 128)]
