@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import tqdm
 
 from ..errors import Cancelled, CheckpointError
 from .catalog import BUNDLED, BUNDLED_FOLDER
@@ -115,20 +116,15 @@ class Download:
     def _progress_bar(self) -> Any:
         download = self
 
-        class Bar:
-            """As much of tqdm as huggingface_hub uses."""
+        class Bar(tqdm):
+            """Counts for the page instead of drawing on the console."""
 
-            def __init__(self, *_: object, initial: float = 0, **__: object):
+            def __init__(self, *arguments: Any, initial: float = 0, **options: Any):
+                super().__init__(*arguments, initial=initial, **{**options, "disable": True})
                 download.done_bytes += int(initial)
 
-            def __enter__(self) -> "Bar":
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                pass
-
-            def update(self, count: float = 1) -> None:
-                download.done_bytes += int(count)
+            def update(self, n: float | None = 1) -> None:
+                download.done_bytes += int(n or 0)
                 if download._stop.is_set():
                     raise Cancelled("The download was cancelled.")
 
