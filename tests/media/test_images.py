@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from rtdetr_demo.errors import BadInput, DemoError, NotAPicture, TooLarge
-from rtdetr_demo.media import images as sources
+from rtdetr_demo.media import fetch as fetching
 from rtdetr_demo.media.fetch import MAX_SECONDS, fetch, is_public
 from rtdetr_demo.media.images import read_picture
 from tests.support.paths import REPO
@@ -419,8 +419,8 @@ def host():
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(sources, "MAX_SECONDS", 1.0)
-    monkeypatch.setattr(sources, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(fetching, "MAX_SECONDS", 1.0)
+    monkeypatch.setattr(fetching, "MAX_BYTES", 2**20)
 
 
 @pytest.mark.parametrize("path", ["/photo.jpg", "/moved"])
