@@ -70,14 +70,16 @@ def _tell(what: str, share: float) -> None:
 def _print(report: Report) -> None:
     print(", ".join(f"{name} {value}" for name, value in report.conditions.items()))
     deepest = [line for line in report.lines if line.kind == "layers"][-1]
-    head = f"{'median ms':>10}{'p5':>9}{'p95':>9}{'of ' + deepest.contender:>20}{'agreement':>11}"
+    columns = [("ms", 10), ("spread", 9), ("median", 9), ("p5", 9), ("p95", 9)]
+    head = "".join(f"{name:>{width}}" for name, width in columns)
+    head += f"{'of ' + deepest.contender:>20}{'agreement':>11}"
     print(f"{'':24}{head}  runtime")
     for line in report.lines:
-        share = f"{line.median / deepest.median:.2f}x"
+        share = f"{line.ms / deepest.ms:.2f}x"
         agrees = "" if line.agreement is None else f"{line.agreement:.2f}"
         print(
-            f"{line.contender:24}{line.median:10.1f}{line.p5:9.1f}{line.p95:9.1f}"
-            f"{share:>20}{agrees:>11}  {line.runtime}"
+            f"{line.contender:24}{line.ms:10.1f}{line.spread:9.1f}{line.median:9.1f}"
+            f"{line.p5:9.1f}{line.p95:9.1f}{share:>20}{agrees:>11}  {line.runtime}"
         )
     print("stages: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in report.stages.items()))
     if report.throughput:

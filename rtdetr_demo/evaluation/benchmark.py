@@ -1,18 +1,15 @@
 """`python -m rtdetr_demo benchmark`, and what the speed lab runs: how long a picture takes.
 
-Every contender takes the same picture, from decoded pixels to detections. They take turns within
-one run, so that whatever else the machine does falls on all of them alike.
+Every contender takes the same picture, from decoded pixels to detections, and all take turns (see
+`latency`). Shapes that need a backend of their own cannot all be ready at once: each takes turns
+with the checkpoint's own shape, and is set in proportion to it.
 """
 
 import dataclasses
-import functools
 import os
 import platform
-import random
-import statistics
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
 
 from ..checkpoints import hub
-from ..errors import Cancelled
 from ..model.detector import Detector
-from ..predictions import Detection, Predictions
+from ..predictions import Predictions
+from . import latency
+from .agreement import agreement
+from .latency import Latency, take_turns, timed
 
 PIPELINE = "transformers pipeline"
-MATCH_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Line:
-    """Milliseconds of one contender over the rounds: median, 5th and 95th percentile.
+    """Milliseconds of one contender: what it costs (`ms`; see `latency`), how far its passes lie
+    apart (`spread`), their median, 5th and 95th percentile.
 
     `kind` says which knob `value` is of: "layers", "queries", "size", or none of them.
-    `agreement`: how far its detections are those of full depth (F1; see `agreement`).
+    `agreement`: how far its `detections` are those of full depth (F1; see `agreement`).
     """
 
     contender: str
+    ms: float
+    spread: float
     median: float
     p5: float
     p95: float
@@ -63,74 +64,32 @@ class Line:
     value: int | None = None
     runtime: str = ""
     agreement: float | None = None
+    detections: tuple[dict, ...] = ()
 
     @classmethod
-    def of(cls, contender: str, milliseconds: Sequence[float]) -> "Line":
-        p5, p95 = np.percentile(milliseconds, [5, 95])
-        return cls(contender, statistics.median(milliseconds), float(p5), float(p95))
+    def of(cls, contender: str, times: np.ndarray) -> "Line":
+        """`times`: milliseconds [rounds]."""
+        p5, median, p95 = map(float, np.percentile(times, [5, 50, 95]))
+        return cls(contender, latency.low(times), latency.spread(times), median, p5, p95)
 
 
 @dataclass
 class Report:
-    """What came of a plan. `stages`: median milliseconds of each stage of a full pass."""
+    """What came of a plan. `stages`: milliseconds of each stage of a full pass; `latency`: stages
+    and depths as one, where every depth was timed."""
 
     conditions: dict[str, Any]
     lines: list[Line] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+    latency: Latency | None = None
     throughput: dict[str, Any] | None = None
 
     def to_json(self) -> dict:
-        return asdict(self)
-
-
-def alternate(
-    contenders: dict[str, Callable[[], Any]],
-    rounds: int,
-    on_turn: Callable[[int], None] = lambda done: None,
-) -> dict[str, list[float]]:
-    """Milliseconds of each contender, `rounds` times in turn, after one turn to warm up.
-
-    The order changes from turn to turn, so that nobody always follows the same one.
-    """
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    names, order, done = list(contenders), random.Random(0), 0
-    for turn in range(rounds + 1):
-        order.shuffle(names)
-        for name in names:
-            began = time.perf_counter()
-            contenders[name]()
-            if turn > 0:
-                times[name].append(1000 * (time.perf_counter() - began))
-            done += 1
-            on_turn(done)
-    return times
-
-
-def agreement(found: Sequence[Detection], reference: Sequence[Detection]) -> float:
-    """F1 of two sets of detections: pairs of one class with IoU of at least 0.5, best first."""
-    if not found and not reference:
-        return 1.0
-    left, kept = list(reference), 0
-    for one in found:
-        same = [other for other in left if other.label == one.label]
-        best = max(same, key=lambda other: _iou(one, other), default=None)
-        if best is not None and _iou(one, best) >= MATCH_IOU:
-            left.remove(best)
-            kept += 1
-    return 2 * kept / (len(found) + len(reference))
-
-
-def _iou(one: Detection, other: Detection) -> float:
-    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
+        return asdict(self) | {"latency": self.latency and self.latency.to_json()}
 
 
 @dataclass(frozen=True)
-class Contender:
+class Setting:
     """Our detector at one setting of one knob; `shape` as `Detector.accelerate` takes it."""
 
     name: str
@@ -142,24 +101,30 @@ class Contender:
     def detect(self, detector: Detector, image: Image.Image) -> Predictions:
         return detector.detect(image, self.depth, every_layer=False, **self.shape)
 
+    def contender(self, detector: Detector, image: Image.Image) -> latency.Contender:
+        """Only the pass counts, not the wait for it among others."""
+        return lambda: {self.name: self.detect(detector, image).timing.total}
 
-def contenders(detector: Detector, plan: Plan) -> list[list[Contender]]:
-    """All that a plan times, in groups that can be ready at the same time: first the depths.
+
+def settings(detector: Detector, plan: Plan) -> tuple[list[Setting], list[Setting]]:
+    """The depths of a plan, and its shapes other than the checkpoint's own.
 
     Raises BadInput for a depth, a size or a number of queries that the checkpoint cannot have.
     """
     depths = [
-        Contender(f"{k} of {detector.depth} layers", "layers", k, {}, detector.check_depth(k))
+        Setting(f"{k} of {detector.depth} layers", "layers", k, {}, detector.check_depth(k))
         for k in plan.layers
     ]
     shapes = [
-        Contender(f"{k} of {detector.queries} queries", "queries", k, {"queries": k})
+        Setting(f"{k} of {detector.queries} queries", "queries", k, {"queries": k})
         for k in plan.queries
-    ] + [Contender(f"size {k}", "size", k, {"size": k}) for k in plan.sizes]
-    for one in shapes:
-        detector.check_queries(one.shape.get("queries"))
-        detector.check_size(one.shape.get("size"))
-    return [depths, *([one] for one in shapes)]
+        if detector.check_queries(k) != detector.queries
+    ] + [
+        Setting(f"size {k}", "size", k, {"size": k})
+        for k in plan.sizes
+        if detector.check_size(k) != detector.size
+    ]
+    return depths, shapes
 
 
 def measure(
@@ -173,63 +138,108 @@ def measure(
 
     Raises BadInput for what the checkpoint cannot have, Cancelled where `stop` was set.
     """
-    stop = stop or threading.Event()
-    groups = contenders(detector, plan)
-    count = sum(map(len, groups))
+    return _Measurement(detector, image, plan, on_progress, stop).run()
 
-    def tell(what: str, share: float) -> None:
-        if stop.is_set():
-            raise Cancelled("The measurement was cancelled.")
-        on_progress(what, share)
 
-    report = Report(conditions(detector, plan))
-    reference = detector.detect(image, every_layer=False).select(detector.depth, plan.threshold)
-    done = 0
-    for group in groups:
-        share, done = 0.95 * done / count, done + len(group)
-        if plan.runtime != "torch":
-            tell(f"making {group[0].name} ready", share)
-            detector.accelerate(**group[0].shape, half=plan.runtime == "bf16", stop=stop)
-        runs: dict[str, Callable[[], Any]] = {
-            one.name: functools.partial(one.detect, detector, image) for one in group
-        }
-        if group is groups[0]:
-            runs |= _beside(detector, image, plan)
-        step = 0.95 * len(group) / count / (len(runs) * (plan.rounds + 1))
-        label = f"timing {group[0].name}" + (" and so on" if len(group) > 1 else "")
-        times = alternate(runs, plan.rounds, lambda n: tell(label, share + step * n))  # noqa: B023
-        known = {one.name: one for one in group}
-        for name, taken in times.items():
-            line = Line.of(name, taken)
-            if one := known.get(name):
-                answer = one.detect(detector, image)
-                found = answer.select(answer.layers, plan.threshold)
-                line = dataclasses.replace(
-                    line,
-                    kind=one.kind,
-                    value=one.value,
-                    runtime=detector.runtime(**one.shape).name,
-                    agreement=agreement(found, reference),
-                )
+class _Measurement:
+    def __init__(
+        self,
+        detector: Detector,
+        image: Image.Image,
+        plan: Plan,
+        on_progress: Callable[[str, float], None],
+        stop: threading.Event | None,
+    ):
+        self.detector, self.image, self.plan = detector, image, plan
+        self.stop = stop or threading.Event()
+        self.on_progress = on_progress
+        self.depths, self.shapes = settings(detector, plan)
+        self.own = Setting("own", "layers", detector.depth, {}, detector.depth)
+        self.report = Report(conditions(detector, plan))
+        self.reference = self.own.detect(detector, image).select(detector.depth, plan.threshold)
+        self.turns = len(self.depths) + 2 * len(self.shapes)
+        self.done = 0
+
+    def run(self) -> Report:
+        self.time_depths()
+        for setting in self.shapes:
+            self.time_shape(setting)
+        if self.plan.batch:
+            self.on_progress(f"timing batches of {self.plan.batch}", 0.98)
+            batches = throughput(self.detector, self.image, self.plan.batch, self.plan.rounds)
+            self.report.throughput = batches
+        return self.report
+
+    def time_depths(self) -> None:
+        """And the stages, and what is timed beside them."""
+        detector, report, depths = self.detector, self.report, self.plan.layers
+        self.make_ready(self.own)
+        contenders = latency.passes(detector, self.image, depths)
+        contenders += _beside(detector, self.image, self.plan)
+        times = self.take_turns("timing depths and stages", contenders, len(depths))
+        stages = latency.stage_names(detector.depth)
+        report.stages = {name: latency.low(times[name]) for name in stages}
+        if depths == tuple(range(1, detector.depth + 1)):
+            report.latency = latency.summarize(detector, times)
+            report.stages = report.latency.stages_ms
+        for setting in self.depths:
+            line = self.judged(setting, times[f"depth {setting.value}"])
+            if report.latency:
+                line = dataclasses.replace(line, ms=report.latency.total_ms[setting.value - 1])
             report.lines.append(line)
+        for name in [name for name in ("model alone", PIPELINE) if name in times]:
+            report.lines.append(Line.of(name, times[name]))
 
-    tell("timing the stages", 0.97)
-    passes = [detector.stage_times(image) for _ in range(max(3, min(plan.rounds, 10)))][1:]
-    report.stages = {name: statistics.median(one[name] for one in passes) for name in passes[0]}
-    if plan.batch:
-        tell(f"timing batches of {plan.batch}", 0.98)
-        report.throughput = throughput(detector, image, plan.batch, plan.rounds)
-    return report
+    def time_shape(self, setting: Setting) -> None:
+        self.make_ready(setting)
+        pair = [one.contender(self.detector, self.image) for one in (self.own, setting)]
+        times = self.take_turns(f"timing {setting.name}", pair, 2)
+        taken = times[setting.name]
+        if self.report.latency:  # what the machine did meanwhile fell on both of the pair
+            taken = taken * self.report.latency.total_ms[-1] / latency.low(times["own"])
+        self.report.lines.append(self.judged(setting, taken))
+
+    def make_ready(self, setting: Setting) -> None:
+        if self.plan.runtime != "torch" and not self.detector.is_accelerated(**setting.shape):
+            self.on_progress(f"making {setting.name} ready", 0.95 * self.done / self.turns)
+            half = self.plan.runtime == "bf16"
+            self.detector.accelerate(**setting.shape, half=half, stop=self.stop)
+
+    def take_turns(
+        self, label: str, contenders: list[latency.Contender], size: int
+    ) -> dict[str, np.ndarray]:
+        """`size`: how many of all the turns this is."""
+        begun, rounds = self.done / self.turns, self.plan.rounds
+        step = size / self.turns / len(contenders) / (rounds + 1)
+        self.done += size
+
+        def tell(turns: int) -> None:
+            self.on_progress(label, 0.95 * (begun + step * turns))
+
+        return take_turns(contenders, rounds, self.stop, tell)
+
+    def judged(self, setting: Setting, times: np.ndarray) -> Line:
+        """A line with what the setting finds beside what it takes."""
+        answer = setting.detect(self.detector, self.image)
+        found = answer.select(answer.layers, self.plan.threshold)
+        return dataclasses.replace(
+            Line.of(setting.name, times),
+            kind=setting.kind,
+            value=setting.value,
+            runtime=self.detector.runtime(**setting.shape).name,
+            agreement=agreement(found, self.reference).f1,
+            detections=tuple(one.to_json() for one in found),
+        )
 
 
-def _beside(detector: Detector, image: Image.Image, plan: Plan) -> dict[str, Callable[[], Any]]:
+def _beside(detector: Detector, image: Image.Image, plan: Plan) -> list[latency.Contender]:
     """What is timed beside the depths: the model alone, on pixels that are there already, and
     transformers' pipeline."""
     pixels = detector.prepare([image])
-    runs: dict[str, Callable[[], Any]] = {"model alone": lambda: detector.run_model(pixels)}
+    runs = [timed("model alone", lambda: detector.run_model(pixels))]
     if plan.pipeline:
         theirs = the_pipeline(detector.checkpoint, detector.device)
-        runs[PIPELINE] = lambda: theirs(image)
+        runs.append(timed(PIPELINE, lambda: theirs(image)))
     return runs
 
 
@@ -240,8 +250,8 @@ def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) 
     one large product on the same device in the same precision.
     """
     pixels = detector.prepare([image] * batch)
-    times = alternate({"batch": lambda: detector.run_model(pixels)}, rounds + 2)["batch"]
-    per_second = batch * 1000 / statistics.median(times)
+    run = timed("batch", lambda: detector.run_model(pixels))
+    per_second = batch * 1000 / latency.low(take_turns([run], rounds + 2)["batch"])
     operations = FlopCounterMode(display=False)
     with operations, torch.inference_mode():
         detector.torch_backend().stages(pixels[:1], detector.depth, False)
@@ -254,7 +264,7 @@ def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) 
         if detector.device.type == "cuda":
             torch.cuda.synchronize()
 
-    reached = 4 * 2 * side**3 / min(alternate({"product": product}, 5)["product"]) * 1000
+    reached = 4 * 2 * side**3 / min(take_turns([timed("product", product)], 5)["product"]) * 1000
     return {
         "batch": batch,
         "pictures_per_second": per_second,

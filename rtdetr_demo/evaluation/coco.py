@@ -37,7 +37,7 @@ SAME = {
 class DepthScore:
     """COCO's averages for the first `layers` decoder layers, from 0 to 1.
 
-    `None` where the file holds no object of that kind. `latency_ms`: median milliseconds from
+    `None` where the file holds no object of that kind. `latency_ms`: milliseconds from
     picture to detections. `duplicates`: share of the detections above the report's threshold that
     repeat a better one.
     """
@@ -243,7 +243,7 @@ def plot(report: Report, path: Path) -> None:
             axes.annotate(
                 str(depth.layers), (x, y), (0, 6), textcoords="offset points", ha="center"
             )
-    axes.set_xlabel(f"median latency, ms ({report.device}, {report.precision})")
+    axes.set_xlabel(f"latency, ms ({report.device}, {report.precision})")
     axes.set_ylabel("percent")
     axes.margins(y=0.15)  # Room for the numbers.
     axes.set_ylim(bottom=0)

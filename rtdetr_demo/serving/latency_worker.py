@@ -3,9 +3,12 @@
 import atexit
 import logging
 import threading
+import time
+import weakref
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ..errors import Cancelled
 from ..evaluation.latency import Latency, measure_latency
 
 if TYPE_CHECKING:
@@ -15,11 +18,18 @@ if TYPE_CHECKING:
 PREPARE_AFTER_REQUESTS = 10
 """A shape that was asked for so often is worth the seconds that it takes to prepare a backend."""
 
+IDLE_SECONDS = 30.0
+"""Nobody has asked for so long: the machine may be idle, and a measurement worth repeating."""
+
+REPEATS = 2
+"""Measurements of a checkpoint in idle times, after the first."""
+
 log = logging.getLogger(__name__)
 
 
 class LatencyWorker:
-    """What each checkpoint costs here, per decoder layer, measured when it is loaded.
+    """What each checkpoint costs here, per decoder layer, measured when it is loaded, and again
+    when nobody asks for anything; of one backend's measurements the fastest is kept.
 
     `backend`: "auto", "bf16" or "torch", see `settings.Settings.runtime`.
     """
@@ -28,8 +38,10 @@ class LatencyWorker:
         self.store: ModelStore | None = None
         self._backend = backend
         self._lock = threading.Lock()
-        self._latencies: dict[str, Latency | None] = {}
+        self._latencies: dict[str, Latency] = {}
         self._background: dict[str, threading.Thread] = {}
+        self._repeats: dict[str, tuple[weakref.ref[Detector], int]] = {}
+        self._last_request = time.monotonic()
         self._shapes: Counter[tuple[str, int | None, int | None]] = Counter()
         self._unsupported: set[tuple[str, int | None, int | None]] = set()
         self._preparing = threading.Event()
@@ -42,10 +54,15 @@ class LatencyWorker:
         thread = threading.Thread(target=self._measure, args=(detector,), daemon=True)
         self._background[detector.checkpoint] = thread
         thread.start()
+        self._repeats[detector.checkpoint] = weakref.ref(detector), REPEATS
+        if "repeats" not in self._background:
+            self._background["repeats"] = threading.Thread(target=self._repeat, daemon=True)
+            self._background["repeats"].start()
 
     def remove(self, checkpoint: str) -> None:
         """Forget what was measured of a checkpoint that is no longer loaded."""
         self._latencies.pop(checkpoint, None)
+        self._repeats.pop(checkpoint, None)
 
     def latency(self, checkpoint: str) -> Latency | None:
         """What was measured here, or None before that (see `measuring`)."""
@@ -61,6 +78,7 @@ class LatencyWorker:
 
         Raises BadInput for a shape that the checkpoint cannot have.
         """
+        self._last_request = time.monotonic()
         if (queries is None and size is None) or self._backend == "torch":
             return
         if detector.is_accelerated(queries, size):
@@ -92,7 +110,7 @@ class LatencyWorker:
     def _measure(self, detector: "Detector") -> None:
         name = detector.checkpoint
         try:
-            self._latencies[name] = measure_latency(detector, stop=self._closing)
+            self._keep(name, measure_latency(detector, stop=self._closing))
             # What serves now is known, and serves while something faster is made ready.
             if self._backend == "torch" or self._closing.is_set():
                 return
@@ -100,6 +118,32 @@ class LatencyWorker:
                 log.info("%s now runs on %s", name, detector.runtime().name)
                 if self.store:
                     self.store.drop_excess(name)
-                self._latencies[name] = measure_latency(detector, stop=self._closing)
+                self._keep(name, measure_latency(detector, stop=self._closing))
+        except Cancelled:
+            pass
+        except Exception:
+            log.exception("latency of %s could not be measured", name)
+
+    def _keep(self, name: str, new: Latency) -> None:
+        old = self._latencies.get(name)
+        if not old or old.runtime != new.runtime or new.total_ms[-1] < old.total_ms[-1]:
+            self._latencies[name] = new
+
+    def _repeat(self) -> None:
+        while not self._closing.wait(IDLE_SECONDS):
+            for name in list(self._repeats):
+                if time.monotonic() - self._last_request > IDLE_SECONDS:
+                    self._measure_again(name)
+
+    def _measure_again(self, name: str) -> None:
+        reference, left = self._repeats.get(name, (None, 0))
+        detector = reference and reference()
+        if not (left and detector and reference) or self.measuring(name):
+            return
+        self._repeats[name] = reference, left - 1
+        try:
+            self._keep(name, measure_latency(detector, stop=self._closing))
+        except Cancelled:
+            pass
         except Exception:
             log.exception("latency of %s could not be measured", name)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,8 @@ from PIL import Image
 
 from rtdetr_demo.__main__ import main
 from rtdetr_demo.errors import Cancelled
-from rtdetr_demo.evaluation.benchmark import Plan, agreement, alternate, measure
+from rtdetr_demo.evaluation.benchmark import Plan, measure
 from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.predictions import Detection
-
-
-def test_contenders_take_turns_after_one_to_warm_up():
-    calls: list[str] = []
-    times = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
-    assert [sorted(calls[i : i + 2]) for i in range(0, 8, 2)] == [["a", "b"]] * 4
-    assert [len(taken) for taken in times.values()] == [3, 3]
-
-
-def test_times_are_milliseconds_with_their_spread():
-    times = alternate({"nap": lambda: time.sleep(0.02)}, 5)["nap"]
-    assert all(20 <= taken < 60 for taken in times)
 
 
 def test_the_command_writes_every_depth_and_the_pipeline(tiny: Path, tmp_path, capsys):
@@ -41,6 +27,9 @@ def test_the_command_writes_every_depth_and_the_pipeline(tiny: Path, tmp_path, c
     assert all(line["p5"] <= line["median"] <= line["p95"] for line in content["lines"])
     assert {line["runtime"] for line in content["lines"][:6]} == {"PyTorch"}
     assert content["lines"][5]["agreement"] == 1
+    depths = content["lines"][:6]
+    assert [line["ms"] for line in depths] == sorted(line["ms"] for line in depths)
+    assert [round(line["ms"], 2) for line in depths] == content["latency"]["total_ms"]
     assert list(content["stages"])[:3] == ["preprocess", "backbone", "encoder"]
     assert content["throughput"]["pictures_per_second"] > 0
     assert 0 < content["throughput"]["share_of_a_matrix_product"] < 1
@@ -67,23 +56,6 @@ def test_wrong_options_are_a_sentence(tiny: Path, capsys, arguments, words):
     assert words in capsys.readouterr().err
 
 
-def box(label: str, left: float) -> Detection:
-    return Detection(label, 0, 0.9, left, 0, left + 10, 10)
-
-
-@pytest.mark.parametrize(
-    ("found", "share"),
-    [
-        ([], 0), ([box("cat", 0)], 2 / 3), ([box("cat", 0), box("dog", 50)], 1),
-        ([box("dog", 0), box("cat", 50)], 0), ([box("cat", 1), box("cat", 1)], 0.5),
-        ([box("cat", 4), box("dog", 50)], 0.5),
-    ],
-)  # fmt: skip
-def test_agreement_is_f1_of_pairs_of_one_class_that_overlap(found, share):
-    assert agreement(found, [box("cat", 0), box("dog", 50)]) == pytest.approx(share)
-    assert agreement([], []) == 1
-
-
 def test_a_measurement_tells_how_far_it_is_and_can_be_cancelled(tiny: Path, noise: Image.Image):
     detector = Detector.load("tiny", tiny)
     told: list[float] = []
@@ -102,3 +74,11 @@ def test_a_measurement_tells_how_far_it_is_and_can_be_cancelled(tiny: Path, nois
     with pytest.raises(Cancelled):
         measure(detector, noise, plan, cancel, stop)
     assert len(told) == 1
+
+
+def test_the_checkpoints_own_shape_is_timed_once(tiny: Path, noise: Image.Image):
+    detector = Detector.load("tiny", tiny)
+    plan = Plan(layers=(6,), queries=(100, 300), sizes=(128, 160), rounds=1, runtime="torch")
+    report = measure(detector, noise, plan)
+    knobs = [(line.kind, line.value) for line in report.lines if line.kind]
+    assert knobs == [("layers", 6), ("queries", 100), ("size", 128)]
