@@ -69,56 +69,67 @@ def _json(content: dict) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
+CSV_COLUMNS = ("label", "score", "x", "y", "width", "height", "area_share")
+
+
+def csv_values(one: Detection, size: tuple[int, int]) -> list[str]:
+    """What stands under `CSV_COLUMNS` for a detection in a picture of this width and height."""
+    box = one.clipped(*size)
+    share = box[2] * box[3] / (size[0] * size[1])
+    return [one.label, f"{one.score:.4f}", *(f"{v:.1f}" for v in box), f"{share:.4f}"]
+
+
 def _csv(predictions: Predictions, found: Sequence[Detection]) -> bytes:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["label", "score", "x", "y", "width", "height", "area_share"])
-    whole = predictions.width * predictions.height
-    for one in found:
-        box = one.clipped(predictions.width, predictions.height)
-        share = box[2] * box[3] / whole
-        writer.writerow([one.label, f"{one.score:.4f}", *(f"{v:.1f}" for v in box), f"{share:.4f}"])
+    writer.writerow(CSV_COLUMNS)
+    size = (predictions.width, predictions.height)
+    writer.writerows(csv_values(one, size) for one in found)
     return table.getvalue().encode()
+
+
+def coco_annotation(one: Detection, size: tuple[int, int], number: int, image: int) -> dict:
+    """COCO's annotation `number`, in image `image`, whose width and height are `size`."""
+    box = one.clipped(*size)
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": one.class_id + 1,
+        "bbox": [round(v, 2) for v in box],
+        "area": round(box[2] * box[3], 2),
+        "iscrowd": 0,
+        "score": round(one.score, 4),
+    }
 
 
 def _coco(predictions: Predictions, found: Sequence[Detection]) -> bytes:
     """A whole COCO file of one image; category n is class n - 1 of the checkpoint."""
     size = (predictions.width, predictions.height)
-    annotations = []
-    for number, one in enumerate(found, start=1):
-        box = one.clipped(*size)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": one.class_id + 1,
-                "bbox": [round(v, 2) for v in box],
-                "area": round(box[2] * box[3], 2),
-                "iscrowd": 0,
-                "score": round(one.score, 4),
-            }
-        )
     return _json(
         {
             "images": [{"id": 1, "file_name": "picture", "width": size[0], "height": size[1]}],
             "categories": [
                 {"id": i, "name": name} for i, name in enumerate(predictions.class_names, start=1)
             ],
-            "annotations": annotations,
+            "annotations": [
+                coco_annotation(one, size, number, 1) for number, one in enumerate(found, start=1)
+            ],
         }
     )
 
 
+def yolo_line(one: Detection, size: tuple[int, int]) -> str:
+    """`class centre_x centre_y width height`, 0 to 1; classes numbered by the checkpoint."""
+    x, y, width, height = one.clipped(*size)
+    shares = (
+        (x + width / 2) / size[0],
+        (y + height / 2) / size[1],
+        width / size[0],
+        height / size[1],
+    )
+    return f"{one.class_id} " + " ".join(f"{v:.6f}" for v in shares) + "\n"
+
+
 def _yolo(predictions: Predictions, found: Sequence[Detection]) -> bytes:
-    """`class centre_x centre_y width height` a line, 0 to 1; classes numbered by the checkpoint."""
-    lines = []
-    for one in found:
-        x, y, width, height = one.clipped(predictions.width, predictions.height)
-        values = (
-            (x + width / 2) / predictions.width,
-            (y + height / 2) / predictions.height,
-            width / predictions.width,
-            height / predictions.height,
-        )
-        lines.append(f"{one.class_id} " + " ".join(f"{v:.6f}" for v in values) + "\n")
-    return "".join(lines).encode()
+    size = (predictions.width, predictions.height)
+    return "".join(yolo_line(one, size) for one in found).encode()

@@ -1,0 +1,81 @@
+"""A run in this process: rows go into a journal, and from there into the file asked for."""
+
+import json
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from ..model.detector import Detector
+from .inputs import Picture
+from .journal import Journal
+from .pipeline import describe_run, detect_pictures
+from .rows import RunInfo
+from .writers import writer_of
+
+
+def progress_bar(total: int, done: int) -> tqdm:
+    """On stderr: pictures a second, and the time that is left."""
+    # Where nobody looks on, a line in ten seconds is enough.
+    pace = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, initial=done, unit=" pictures", mininterval=pace, dynamic_ncols=True)
+
+
+def prepare(
+    detector: Detector,
+    runtime: str,
+    layers: int | None,
+    threshold: float,
+    annotated: str | None = None,
+) -> RunInfo:
+    """Make the detector as fast as `runtime` (see `Settings`) allows, and say what a run with it
+    will be. At once, not while it serves: all rows are to come from the same arithmetic."""
+    detector.check_depth(layers)
+    if runtime != "torch":
+        stop = threading.Event()
+        try:
+            detector.accelerate(half=runtime == "bf16", stop=stop)
+        finally:
+            stop.set()
+    return describe_run(detector, layers, threshold, annotated)
+
+
+def run_to_file(
+    pictures: Sequence[Picture], detector: Detector, run: RunInfo, out: str, resume: bool
+) -> int:
+    """Write the rows of all pictures to `out`; gives how many could not be read.
+
+    Killed, it leaves a journal beside `out`, which `resume` continues: the end is byte for byte
+    that of a run that was never stopped. Raises BadInput.
+    """
+    write = writer_of(out)
+    target = Path(out.rstrip("/"))
+    if resume and target.exists() and not Journal(target).path.exists():
+        print(f"{out} is whole: there is nothing to resume.", file=sys.stderr)
+        return 0
+    with Journal(target) as journal:
+        journal.open(run, resume)
+        left = [one for one in pictures if one.name not in journal.done]
+        with progress_bar(len(pictures), len(pictures) - len(left)) as bar:
+            for row in detect_pictures(left, detector, run):
+                journal.add(row)
+                bar.update()
+        write(target, journal.rows, run)
+        journal.remove()
+    return journal.failed
+
+
+def run_to_stream(
+    pictures: Sequence[Picture], detector: Detector, run: RunInfo, stream: IO[str]
+) -> int:
+    """Write each row as a line of JSON as soon as it is known; gives how many could not be read."""
+    failed = 0
+    with progress_bar(len(pictures), 0) as bar:
+        for row in detect_pictures(pictures, detector, run):
+            stream.write(json.dumps(row.to_json(run)) + "\n")
+            failed += row.error is not None
+            bar.update()
+    return failed
