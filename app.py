@@ -25,12 +25,14 @@ def main() -> None:
         sys.exit(str(error))
     scratch.use_for_everything()
     # Only now: Gradio makes its folder where it is imported.
+    from rtdetr_demo.ui.front_end import FrontEnd
     from rtdetr_demo.ui.mcp import publish_tools
     from rtdetr_demo.ui.page import build, launch_options
 
     service = Service(settings, scratch)
     api = Api(service)
-    page = build(service)
+    front_end = FrontEnd()
+    page = build(service, front_end)
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
@@ -38,7 +40,7 @@ def main() -> None:
         server_name=settings.host,
         server_port=settings.port,
         prevent_thread_lock=True,
-        **launch_options(service, api),
+        **launch_options(service, api, front_end),
     )
     publish_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)

@@ -158,6 +158,7 @@ class Predictions:
                 {
                     "scores": np.round(self.scores[i, :n].astype(float), 6).tolist(),
                     "labels": self.labels[i, :n].tolist(),
+                    "queries": self.queries[i, :n].tolist(),
                     "boxes": np.round(self.boxes[i, :n].astype(float), 1).ravel().tolist(),
                 }
                 for i, n in zip(wanted, counts, strict=True)

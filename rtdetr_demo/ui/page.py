@@ -10,21 +10,31 @@ from ..media.images import MAX_BYTES
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .api import api_tab
-from .assets import STATIC
+from .config import page_config
+from .front_end import STATIC, FrontEnd, FrontEndMiddleware
+from .functions import server_functions
+from .gradio_api import add_api
 from .lab import lab_tab
 from .live import live_tab
 from .mcp import add_tools
-from .photo import photo_tab
 from .video import video_tab
 
 TITLE = "RT-DETR, layer by layer"
 
-HEADING = """
-<header class="rt-heading">
-  <h1>RT-DETR, layer by layer</h1>
-  <p>A detector whose decoder can be cut after any layer, without retraining.
-  Move the slider; watch boxes, scores and speed change.</p>
-</header>
+# All that the page needs of Gradio is handed over here, once.
+_MOUNT = """
+const here = new URL("{root}/", document.baseURI);
+import(new URL("main.js", here)).then((main) =>
+  main.mount({{ element, config: props.value, server, upload, base: here.href }}));
+"""
+
+# Gradio's frame round the page: no padding, our paper, and the scheme told to whoever inherits it.
+_FRAME = """
+<style>
+  html body { color-scheme: light; --body-background-fill: #f7f7f5; }
+  html body.dark { color-scheme: dark; --body-background-fill: #0f1214; }
+  html body gradio-app .gradio-container.gradio-container main.fillable.fillable { padding: 0; }
+</style>
 """
 
 
@@ -55,16 +65,21 @@ def _is_address(path: object) -> bool:
     return isinstance(path, str) and path.startswith(("http://", "https://"))
 
 
-def build(service: Service) -> gr.Blocks:
+def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
     """Lay out the page."""
     results = ResultStore(service.scratch)
     with Page(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
     ) as page:
-        gr.HTML(HEADING, apply_default_css=False)
+        gr.HTML(
+            value=page_config(service, front_end),
+            html_template="",
+            js_on_load=_MOUNT.format(root=front_end.root),
+            server_functions=server_functions(service, results),
+            apply_default_css=False,
+            elem_id="page",
+        )
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Photo", id="photo"):
-                photo_tab(service, results)
             with gr.Tab("Live", id="live"):
                 live_tab(service)
             with gr.Tab("Video", id="video"):
@@ -73,12 +88,14 @@ def build(service: Service) -> gr.Blocks:
                 lab_tab(service, results)
             with gr.Tab("API", id="api"):
                 api_tab(service.settings)
+        add_api(service, results)
         add_tools(service, results)
     return page
 
 
-def launch_options(service: Service, api: Api) -> dict[str, Any]:
-    """How `build`'s page is launched: with the API beside it, and its tools for assistants."""
+def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str, Any]:
+    """How `build`'s page is launched: with its files and the API beside it, and its tools for
+    assistants."""
     return {
         "theme": gr.themes.Base(
             primary_hue="teal",
@@ -87,12 +104,29 @@ def launch_options(service: Service, api: Api) -> dict[str, Any]:
             font_mono=["ui-monospace", "monospace"],
         ),
         "css_paths": [STATIC / "page.css"],
+        "head": _FRAME + _preloads(front_end),
         "footer_links": ["api"],
         "max_file_size": max(MAX_BYTES, service.settings.video_mb * 2**20),
         "allowed_paths": [str(service.scratch.path)],
         "ssr_mode": False,
         "share": service.settings.share,  # said, as Gradio shares by itself in hosted notebooks
         "mcp_server": True,
-        "app_kwargs": {"middleware": [Middleware(ApiMiddleware, api=api.app)]},
+        "app_kwargs": {
+            "middleware": [
+                Middleware(FrontEndMiddleware, front_end=front_end),
+                Middleware(ApiMiddleware, api=api.app),
+            ]
+        },
         "quiet": True,
     }
+
+
+def _preloads(front_end: FrontEnd) -> str:
+    """Have the browser fetch our files while Gradio's own are still on their way."""
+    root = front_end.root
+    links = [("modulepreload", name, "") for name in front_end.modules]
+    links.append(("preload", "styles.css", 'as="style"'))
+    links.append(("preload", "fonts/inter.woff2", 'as="font" type="font/woff2" crossorigin'))
+    return "\n".join(
+        f'<link rel="{kind}" href="{root}/{name}" {more}>' for kind, name, more in links
+    )

@@ -23,7 +23,7 @@ class Visitor:
             lambda message: self.trouble.append(message.text) if message.type == "error" else None,
         )
         self.page.goto(url)
-        self.page.wait_for_selector("#stage")
+        self.page.wait_for_selector("rt-stage")
 
     def upload(self, path: Path) -> None:
         self.page.set_input_files(".rt-photo input[type=file]", path)

@@ -1,0 +1,119 @@
+"""The example pictures of the page, and what the bundled checkpoint says of them.
+
+Both are made once, by `python -m rtdetr_demo examples`, and shipped among the page's files, so that
+a first visit shows detections before any model has been loaded.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps
+
+from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER
+from ..media.images import read_picture
+from .front_end import STATIC
+from .pictures import EXAMPLES, colors
+
+if TYPE_CHECKING:
+    from ..model.detector import Detector
+
+SHIPPED = STATIC / "examples"
+
+TITLES = {
+    "sheep.jpg": "A sheep",
+    "cows.jpg": "Cows",
+    "horses.jpg": "A horse",
+    "cat.jpg": "A kitten",
+    "dogs.jpg": "Dogs",
+    "swans.jpg": "Swans",
+    "railway.jpg": "A railway",
+    "wine.jpg": "Wine",
+    "street.jpg": "A street",
+    "musicians.jpg": "Musicians, a hard one",
+}
+"""In the order of the filmstrip; the first is what a first visit shows."""
+
+DISPLAY_SIZE = 1080
+THUMBNAIL = (108, 76)
+LOWEST_SCORE = 0.02
+"""Longest side of the shown picture and size of a thumbnail, in pixels; candidates below
+`LOWEST_SCORE` are not shipped."""
+
+
+def picture_name(example: str) -> str:
+    """Name of the shown picture among the page's files."""
+    return f"examples/{Path(example).stem}.webp"
+
+
+def predictions_name(example: str) -> str:
+    """Name of the shipped predictions among the page's files."""
+    return f"examples/{Path(example).stem}.json"
+
+
+def index() -> list[dict]:
+    """What the page needs to know of every example: name, title, files, thumbnail, stamp."""
+    return json.loads((SHIPPED / "index.json").read_text())
+
+
+def stamp(example: str) -> str:
+    """Names the content that predictions were made of: the bundled weights and the picture."""
+    digest = hashlib.sha256()
+    for path in (*sorted(BUNDLED_FOLDER.glob("*.json")), BUNDLED_FOLDER / "model.safetensors"):
+        digest.update(path.read_bytes())
+    digest.update((EXAMPLES / example).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
+    """Write every file anew; gives the name of each example when it is done.
+
+    `detector`: the bundled checkpoint on PyTorch. Times are left out, so that the same weights give
+    the same files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for example, title in TITLES.items():
+        image = read_picture((EXAMPLES / example).read_bytes())
+        stem = Path(example).stem
+        shown = (
+            ImageOps.contain(image, (DISPLAY_SIZE,) * 2)
+            if max(image.size) > DISPLAY_SIZE
+            else image
+        )
+        (folder / f"{stem}.webp").write_bytes(_webp(shown, 74))
+        predictions = detector.detect(image)
+        content = predictions.for_browser(lowest=LOWEST_SCORE)
+        del content["timing_ms"]
+        found = {label for layer in content["layers"] for label in layer["labels"]}
+        known = colors(predictions)
+        content["colors"] = {
+            predictions.class_names[i]: known[predictions.class_names[i]] for i in sorted(found)
+        }
+        (folder / f"{stem}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+        thumbnail = _webp(ImageOps.fit(image, THUMBNAIL), 70)
+        entries.append(
+            {
+                "name": example,
+                "title": title,
+                "width": image.width,
+                "height": image.height,
+                "picture": picture_name(example),
+                "predictions": predictions_name(example),
+                "thumbnail": "data:image/webp;base64," + base64.b64encode(thumbnail).decode(),
+                "checkpoint": BUNDLED,
+                "stamp": stamp(example),
+            }
+        )
+        yield example
+    (folder / "index.json").write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, method=6)
+    return buffer.getvalue()

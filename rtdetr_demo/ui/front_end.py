@@ -1,0 +1,151 @@
+"""The page's own files, under an address that names their content."""
+
+import gzip
+import hashlib
+import mimetypes
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import brotli
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+STATIC = Path(__file__).parent / "static"
+PREFIX = "page"
+"""First part of the path of everything that this package serves beside Gradio."""
+
+_FOREVER = "public, max-age=31536000, immutable"
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
+_TEXT = (".js", ".mjs", ".css", ".json", ".svg", ".html", ".txt")
+_LAYERS = "@layer tokens, base, components;\n"
+
+
+class FrontEnd:
+    """Every file of a folder of static files, and `styles.css`, which is all of `styles/` in one.
+
+    They lie under `root`, "page/HASH", HASH over all that they hold. Imports between modules are
+    relative, so they stay within one version. What lies in `vendor/` is large and changes only by
+    version: it stands under "page/vendor/" instead, where no change of ours makes it new.
+    """
+
+    def __init__(self, folder: Path = STATIC):
+        self._folder = folder
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        self.files = {path.relative_to(folder).as_posix(): path for path in found}
+        self._packed: dict[tuple[str, str], bytes] = {}
+
+    @cached_property
+    def root(self) -> str:
+        """Path of the files, without a slash at either end."""
+        digest = hashlib.sha256()
+        for name, path in self.files.items():
+            digest.update(f"{name}\0".encode())
+            digest.update(b"" if _is_vendored(name) else path.read_bytes())
+        return f"{PREFIX}/{digest.hexdigest()[:12]}"
+
+    @cached_property
+    def styles(self) -> bytes:
+        """The style sheet."""
+        names = [name for name in self.files if name.startswith("styles/")]
+        return (_LAYERS + "\n".join(self.files[name].read_text() for name in names)).encode()
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules that `main.js` needs at once, itself included: for `modulepreload`."""
+        wanted, found = ["main.js"], list[str]()
+        while wanted:
+            name = wanted.pop()
+            if name not in found:
+                found.append(name)
+                wanted += _imports(name, self.files[name].read_text())
+        return found
+
+    def content(self, name: str) -> bytes | None:
+        """A file as it is, or None where there is none of this name."""
+        if name == "styles.css":
+            return self.styles
+        path = self.files.get(name)
+        return path.read_bytes() if path else None
+
+    def packed(self, name: str, encoding: str) -> bytes | None:
+        """A file in an encoding of HTTP ("br", "gzip", "identity")."""
+        if (name, encoding) not in self._packed:
+            content = self.content(name)
+            if content is None:
+                return None
+            if encoding == "br":
+                content = brotli.compress(content, quality=9)
+            elif encoding == "gzip":
+                content = gzip.compress(content, 9, mtime=0)
+            self._packed[name, encoding] = content
+        return self._packed[name, encoding]
+
+    def response(self, path: str, headers: Headers) -> Response:
+        """The answer to a request for `path`, which begins after "page/"."""
+        version, _, name = path.partition("/")
+        if version == "vendor":
+            name = path
+        elif f"{PREFIX}/{version}" != self.root:
+            return PlainTextResponse(
+                "This version of the page is gone. Reload the page.", 404, _headers("no-store")
+            )
+        suffix = PurePosixPath(name).suffix
+        accepted = headers.get("accept-encoding", "") if suffix in _TEXT else ""
+        encoding = next((one for one in ("br", "gzip") if one in accepted), "identity")
+        body = self.packed(name, encoding)
+        if body is None:
+            return PlainTextResponse("There is no such file.", 404, _headers("no-store"))
+        answer = Response(body, headers=_headers(_FOREVER), media_type=media_type(name))
+        answer.headers["vary"] = "accept-encoding"
+        if encoding != "identity":
+            answer.headers["content-encoding"] = encoding
+        return answer
+
+
+class FrontEndMiddleware:
+    """ASGI middleware that serves a front end's files, and leaves all else to the rest."""
+
+    def __init__(self, app: ASGIApp, front_end: FrontEnd):
+        self._app = app
+        self._front_end = front_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").removeprefix(scope.get("root_path", "")).lstrip("/")
+        if scope["type"] != "http" or not path.startswith(PREFIX + "/"):
+            return await self._app(scope, receive, send)
+        if scope["method"] not in ("GET", "HEAD"):
+            answer: Response = PlainTextResponse("Only GET works here.", 405)
+        else:
+            answer = self._front_end.response(path.removeprefix(PREFIX + "/"), Headers(scope=scope))
+        await answer(scope, receive, send)
+
+
+def media_type(name: str) -> str:
+    """The content type of a file by its name; text is UTF-8."""
+    suffix = PurePosixPath(name).suffix
+    kind = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+def _headers(cache: str) -> dict[str, str]:
+    return {"cache-control": cache, "x-content-type-options": "nosniff"}
+
+
+def _is_vendored(name: str) -> bool:
+    return name.startswith("vendor/")
+
+
+def _imports(name: str, source: str) -> list[str]:
+    """The modules that one imports as it loads, by their names."""
+    found = []
+    for line in source.splitlines():
+        if line.startswith(("import ", "export ", "} from ")) and ('"./' in line or '"../' in line):
+            parts = list(PurePosixPath(name).parent.parts)
+            for part in line.rsplit('"', 2)[1].split("/"):
+                if part == "..":
+                    parts.pop()
+                elif part != ".":
+                    parts.append(part)
+            found.append("/".join(parts))
+    return found

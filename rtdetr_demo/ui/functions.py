@@ -1,0 +1,101 @@
+"""What the page may ask of the server: `lib/server_detector.js` is the other end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from ..checkpoints.catalog import describe
+from ..media import images as sources
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
+from .pictures import DISPLAY_SIZE, Checkpoint, Detect, colors, data_url, picture_of
+from .rpc import Request, answering
+
+
+class Stored(Request):
+    """A result of ours, by the name that it was given."""
+
+    result: str
+
+
+def server_functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
+    """`detect`, `status`, `download`, `cancel_download` and `original`."""
+
+    @answering(Detect)
+    def detect(request: Detect) -> dict:
+        """Detections of every layer in a picture, which is kept for what is asked of it later."""
+        content = picture_of(request, service, results)
+        image = sources.read_picture(content)
+        predictions = service.detect(image, request.checkpoint, **request.shape)
+        if request.result is None:
+            result = results.keep(content, predictions)
+        else:
+            result = results.replace(request.result, predictions)
+        detector = service.detector(predictions.checkpoint)
+        return {
+            **predictions.for_browser(),
+            "id": result.id,
+            "colors": colors(predictions),
+            "picture": data_url(image, DISPLAY_SIZE),
+            "runtime": detector.runtime(**request.shape).name,
+            "limits": {
+                "queries": [min(10, detector.queries), detector.queries],
+                "size": [128, max(640, *detector.size)],
+                "own": {"queries": detector.queries, "size": max(detector.size)},
+            },
+        }
+
+    @answering(Checkpoint)
+    def status(request: Checkpoint) -> dict:
+        """Which checkpoint serves, what it costs at every depth, and what is on its way."""
+        checkpoint = service.check(request.checkpoint or service.active)
+        download = service.store.downloading(checkpoint) or service.store.downloading(
+            service.wanted
+        )
+        latency = service.latencies.latency(checkpoint)
+        return {
+            "checkpoint": checkpoint,
+            "serving": service.active,
+            "wanted": service.wanted,
+            "missing": service.active != service.wanted,
+            "notice": service.notice,
+            "searching": service.searching,
+            "threshold": describe(checkpoint).threshold,
+            "here": service.store.is_here(checkpoint),
+            "measuring": service.loading(checkpoint) or service.latencies.measuring(checkpoint),
+            "latency": latency and latency.to_json(),
+            "download": download
+            and {
+                "checkpoint": download.checkpoint,
+                "running": download.running,
+                "done": download.done_bytes,
+                "total": download.total_bytes,
+                "error": str(download.error or ""),
+            },
+        }
+
+    @answering(Checkpoint)
+    def download(request: Checkpoint) -> dict:
+        """Begin to fetch a checkpoint from the hub; `status` tells how far it is."""
+        service.try_hub(service.check(request.checkpoint or service.wanted))
+        return {}
+
+    @answering(Checkpoint)
+    def cancel_download(request: Checkpoint) -> dict:
+        """Stop fetching it."""
+        if running := service.store.downloading(service.check(request.checkpoint)):
+            running.cancel()
+        return {}
+
+    @answering(Stored)
+    def original(request: Stored) -> dict:
+        """The address of a result's picture at its full size, upright, as a browser opens it."""
+        result = results.get(request.result)
+        file = result.folder / "upright.jpg"
+        if not file.exists():
+            image: Image.Image = sources.read_picture(result.original)
+            image.save(file, "JPEG", quality=95)
+        return {"url": f"gradio_api/file={file}"}
+
+    return [detect, status, download, cancel_download, original]

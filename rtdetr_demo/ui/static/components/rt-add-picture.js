@@ -1,0 +1,84 @@
+import { closeCamera, openCamera, takePicture } from "../lib/camera.js";
+import { AppElement, define } from "../lib/element.js";
+
+/** "+ Your picture": upload, paste, address, snapshot, in one dialog. */
+class RtAddPicture extends AppElement {
+  render() {
+    this.innerHTML = `
+      <dialog aria-labelledby="add-title">
+        <div class="row"><h2 id="add-title">Add a picture</h2><button type="button" class="close" aria-label="Close">✕</button></div>
+        <button type="button" class="drop"><b>Choose a file</b><span>or drop one anywhere, or paste one: a photo, or a video</span></button>
+        <input type="file" tabindex="-1" hidden aria-label="File to open" accept="image/*,video/*,.heic,.heif,.avif,.tif,.tiff,.mkv" />
+        <form class="address" novalidate>
+          <input type="url" placeholder="https:// address of a picture" aria-label="Address of a picture" autocomplete="off" spellcheck="false" />
+          <button type="submit">Fetch</button>
+        </form>
+        <p class="wrong problem" role="alert" hidden></p>
+        <div class="camera">
+          <button type="button" class="start">Take one with the camera</button>
+          <video autoplay playsinline muted hidden></video>
+          <button type="button" class="primary snap" hidden>Take the picture</button>
+        </div>
+      </dialog>`;
+    this.dialog = /** @type {HTMLDialogElement} */ (this.part("dialog"));
+    this.video = /** @type {HTMLVideoElement} */ (this.part("video"));
+    const file = /** @type {HTMLInputElement} */ (this.part('input[type="file"]'));
+    const address = /** @type {HTMLInputElement} */ (this.part('input[type="url"]'));
+    this.on(this.part(".close"), "click", () => this.dialog?.close());
+    this.on(this.dialog, "click", (event) => event.target === this.dialog && this.dialog?.close());
+    this.on(this.dialog, "close", () => this.#stopCamera());
+    this.on(this.part(".drop"), "click", () => file.click());
+    this.on(file, "change", () => {
+      const [chosen] = file.files ?? [];
+      file.value = "";
+      if (chosen) this.#take(() => this.app.actions.openFile(chosen));
+    });
+    this.on(this.part(".address"), "submit", (event) => {
+      event.preventDefault();
+      const url = address.value.trim();
+      if (!url) return this.#wrong("Type or paste the address of a picture first.");
+      this.#take(() => this.app.actions.openPhoto({ url }));
+    });
+    this.on(this.part(".start"), "click", () => this.#startCamera());
+    this.on(this.part(".snap"), "click", async () => {
+      if (!this.video) return;
+      const picture = await takePicture(this.video);
+      this.#take(() => this.app.actions.openPhoto({ file: picture }));
+    });
+    this.follow(["result"], () => this.dialog?.open && this.dialog.close());
+  }
+
+  open() {
+    this.#wrong("");
+    this.dialog?.showModal();
+  }
+
+  /** @param {() => void} work */
+  #take(work) {
+    this.#wrong("");
+    this.dialog?.close();
+    work();
+  }
+
+  async #startCamera() {
+    if (!this.video) return;
+    const trouble = await openCamera(this.video);
+    this.#wrong(trouble);
+    this.video.hidden = this.part(".snap").hidden = Boolean(trouble);
+    this.part(".start").hidden = !trouble;
+  }
+
+  #stopCamera() {
+    if (this.video) closeCamera(this.video);
+    this.part("video").hidden = this.part(".snap").hidden = true;
+    this.part(".start").hidden = false;
+  }
+
+  /** @param {string} sentence */
+  #wrong(sentence) {
+    this.part(".wrong").hidden = !sentence;
+    this.part(".wrong").textContent = sentence;
+  }
+}
+
+define("rt-add-picture", RtAddPicture);

@@ -1,0 +1,91 @@
+import { AppElement, create, define } from "../lib/element.js";
+import "./rt-confidence.js";
+import "./rt-ladder.js";
+import "./rt-stage.js";
+import "./rt-views.js";
+
+/** The whole page: header, stage, controls, views. */
+class RtApp extends AppElement {
+  render() {
+    this.innerHTML = `
+      <header class="head">
+        <h1>RT-DETR, layer by layer</h1>
+        <p>Cut the decoder anywhere. See what it costs.</p>
+        <button type="button" class="pill" aria-haspopup="dialog">
+          <i class="dot" aria-hidden="true"></i><span class="pill-text"></span>
+        </button>
+      </header>
+      <main>
+        <div class="bench">
+          <div class="controls"></div>
+        </div>
+        <div class="below"></div>
+      </main>
+      <p class="told" role="status"></p>`;
+    this.part(".bench").prepend(create("rt-stage", this.app));
+    this.part(".controls").append(create("rt-ladder", this.app), create("rt-confidence", this.app));
+    this.part(".below").append(create("rt-views", this.app));
+    this.follow(["status", "result", "checkpoint"], () => this.#pill());
+    this.on(this.part(".pill"), "click", () => this.#sheet());
+    for (const type of ["dragenter", "dragover"])
+      this.on(window, type, (event) => {
+        event.preventDefault();
+        this.classList.add("over");
+      });
+    this.on(window, "dragleave", (event) => {
+      if (!event.relatedTarget) this.classList.remove("over");
+    });
+    this.on(window, "drop", (event) => this.#drop(event));
+    this.on(window, "paste", (event) => this.#paste(event));
+  }
+
+  #pill() {
+    const { status, result } = this.app.store.get();
+    const { config } = this.app;
+    const id = result?.settings.checkpoint ?? status?.serving ?? config.serving;
+    const info = config.checkpoints.find((one) => one.id === id);
+    const running = status?.download?.running;
+    const state = running ? "busy" : (status?.missing ?? config.serving !== config.wanted) ? "away" : "ok";
+    const words = {
+      busy: "A checkpoint is on its way from the hub.",
+      away: status?.notice || "The hub has not been reached.",
+      ok: "The checkpoint that was asked for serves.",
+    }[state];
+    const runtime = status?.checkpoint === id ? status.latency?.runtime : undefined;
+    const classes = result && `${result.predictions.classes.length} classes`;
+    const short = info?.title.replace(" RT-DETR", "") ?? id;
+    this.part(".pill-text").textContent = [short, classes, runtime].filter(Boolean).join(" · ");
+    this.part(".dot").dataset.state = state;
+    this.part(".pill").setAttribute("aria-label", `Checkpoint: ${this.part(".pill-text").textContent}. ${words}`);
+    this.part(".pill").title = words;
+  }
+
+  async #sheet() {
+    await import("./rt-checkpoint-sheet.js");
+    const sheet = this.querySelector("rt-checkpoint-sheet") ?? create("rt-checkpoint-sheet", this.app);
+    if (!sheet.isConnected) this.append(sheet);
+    /** @type {any} */ (sheet).open();
+  }
+
+  /** @param {DragEvent} event */
+  #drop(event) {
+    event.preventDefault();
+    this.classList.remove("over");
+    const file = event.dataTransfer?.files[0];
+    const address = event.dataTransfer?.getData("text/uri-list").split("\n")[0].trim();
+    if (file) this.app.actions.openFile(file);
+    else if (address) this.app.actions.openPhoto({ url: address });
+  }
+
+  /** @param {ClipboardEvent} event */
+  #paste(event) {
+    const target = event.composedPath()[0];
+    if (target instanceof HTMLElement && target.matches("input, textarea")) return;
+    const file = event.clipboardData?.files[0];
+    const text = event.clipboardData?.getData("text").trim() ?? "";
+    if (file) this.app.actions.openFile(file);
+    else if (/^https?:\/\//i.test(text)) this.app.actions.openPhoto({ url: text });
+  }
+}
+
+define("rt-app", RtApp);

@@ -1,0 +1,104 @@
+import { AppElement, define, escapeText } from "../lib/element.js";
+import { countClasses, histogram, select } from "../lib/predictions.js";
+import { shown } from "../lib/view_model.js";
+
+const BINS = 40;
+
+/**
+ * The threshold over the histogram of scores, the classes as chips, and "hide doubles".
+ *
+ * @typedef {import("../lib/types.js").State} State
+ */
+class RtConfidence extends AppElement {
+  render() {
+    this.innerHTML = `
+      <section class="card" aria-labelledby="confidence-title">
+        <div class="row">
+          <h2 id="confidence-title">Confidence</h2>
+          <output for="threshold"></output>
+        </div>
+        <div class="scores">
+          <div class="bars" aria-hidden="true">${"<i></i>".repeat(BINS)}</div>
+          <input id="threshold" type="range" min="0" max="1" step="0.01" aria-label="Confidence threshold" />
+          <i class="handle" aria-hidden="true"></i>
+        </div>
+        <div class="chips" role="group" aria-label="Classes"></div>
+      </section>`;
+    const { store } = this.app;
+    this.input = /** @type {HTMLInputElement} */ (this.part("#threshold"));
+    this.on(this.input, "input", () =>
+      store.set({ threshold: Number(this.input.value), thresholdChosen: true }),
+    );
+    this.on(this.part(".chips"), "click", (event) => {
+      const { label, act } = event.target.closest("button")?.dataset ?? {};
+      const { hidden, hideDoubles } = store.get();
+      if (act === "doubles") store.set({ hideDoubles: !hideDoubles });
+      else if (act === "all") store.set({ hidden: new Set() });
+      else if (label !== undefined) {
+        const next = new Set(hidden);
+        if (!next.delete(label)) next.add(label);
+        store.set({ hidden: next });
+      }
+    });
+    this.follow(["threshold"], ({ threshold }) => {
+      this.input.value = String(threshold);
+      this.part("output").textContent = threshold.toFixed(2);
+      this.part(".handle").style.left = `${100 * threshold}%`;
+    });
+    this.follow(["result", "depth"], (state) => this.#bars(state));
+    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) =>
+      this.#chips(state),
+    );
+  }
+
+  /** @param {State} state */
+  #bars({ result, depth }) {
+    if (!result || !hasLayer(result, depth)) return;
+    const counts = histogram(result.predictions, depth, BINS);
+    const most = Math.log1p(Math.max(...counts, 1));
+    this.querySelectorAll(".bars i").forEach((bar, i) => {
+      /** @type {HTMLElement} */ (bar).style.height = `${(100 * Math.log1p(counts[i])) / most}%`;
+    });
+  }
+
+  /** @param {State} state */
+  #chips(state) {
+    const { result, depth, threshold, hidden, hideDoubles } = state;
+    const all = shown(state);
+    if (!result || !all || !hasLayer(result, depth)) return;
+    const counts = countClasses(select(result.predictions, depth, threshold));
+    for (const label of hidden)
+      if (!counts.some(([name]) => name === label)) counts.push([label, 0]);
+    const root = /** @type {ShadowRoot} */ (this.getRootNode());
+    const focused = this.contains(root.activeElement)
+      ? /** @type {HTMLElement} */ (root.activeElement).dataset
+      : {};
+    const doubles = all.doubles[depth - 1];
+    const chips = counts.map(([label, count]) => {
+      const [color] = result.colors[label] ?? ["#888"];
+      return (
+        `<button type="button" data-label="${escapeText(label)}" aria-pressed="${!hidden.has(label)}">` +
+        `<i style="background:${color}"></i>${escapeText(label)} <b>${count}</b></button>`
+      );
+    });
+    this.part(".chips").innerHTML =
+      (chips.length ? chips.join("") : '<span class="hint">Nothing scores above the threshold.</span>') +
+      (hidden.size ? '<button type="button" data-act="all" class="plain">show all</button>' : "") +
+      `<button type="button" data-act="doubles" class="toggle" aria-pressed="${hideDoubles}" ` +
+      `title="Boxes of one class that overlap by more than 0.7 (IoU): the best stays">` +
+      `${hideDoubles ? "doubles hidden" : "hide doubles"} <b>${doubles}</b></button>`;
+    const again = focused.label
+      ? this.querySelector(`[data-label="${CSS.escape(focused.label)}"]`)
+      : focused.act && this.querySelector(`[data-act="${focused.act}"]`);
+    if (again) /** @type {HTMLElement} */ (again).focus();
+  }
+}
+
+/**
+ * @param {import("../lib/types.js").Result} result
+ * @param {number} depth
+ */
+const hasLayer = ({ predictions: { first = 1, layers } }, depth) =>
+  depth >= first && depth < first + layers.length;
+
+define("rt-confidence", RtConfidence);

@@ -1,0 +1,164 @@
+import { AppElement, create, define, escapeText } from "../lib/element.js";
+import { life } from "../lib/predictions.js";
+import { detectionsOf } from "../lib/view_model.js";
+import "./rt-export.js";
+
+/**
+ * @typedef {import("../lib/types.js").State} State
+ * @typedef {import("../lib/types.js").Detection} Detection
+ * @typedef {"label" | "score" | "x" | "y" | "width" | "height" | "area"} Column
+ */
+
+const ROWS_AT_ONCE = 24;
+/** @type {[Column, string][]} */
+const COLUMNS = [
+  ["label", "label"],
+  ["score", "score"],
+  ["x", "x"],
+  ["y", "y"],
+  ["width", "width"],
+  ["height", "height"],
+  ["area", "area"],
+];
+
+/** The table of what is shown, each with its score across the layers. */
+class RtDetections extends AppElement {
+  /** @type {{key: Column, descending: boolean}} */
+  sort = { key: "score", descending: true };
+
+  render() {
+    this.innerHTML = `
+      <div class="table" tabindex="0" role="region" aria-label="Detections">
+        <table>
+          <thead><tr>${COLUMNS.map(
+            ([key, title]) =>
+              `<th scope="col" data-key="${key}" aria-sort="none"><button type="button">${title}</button></th>`,
+          ).join("")}<th scope="col">across layers</th></tr></thead>
+          <tbody></tbody>
+        </table>
+      </div>
+      <aside>
+        <p class="hint">Click a box or a row to see how it came about, layer by layer.</p>
+        <div class="life" aria-live="polite"></div>
+      </aside>`;
+    this.part("aside").prepend(create("rt-export", this.app));
+    const { store } = this.app;
+    const body = this.part("tbody");
+    this.on(this.part("thead"), "click", (event) => {
+      const key = /** @type {Column | undefined} */ (event.target.closest("th")?.dataset.key);
+      if (!key) return;
+      const descending = this.sort.key === key ? !this.sort.descending : key !== "label";
+      this.sort = { key, descending };
+      this.#rows(store.get());
+    });
+    const keyOf = (/** @type {Event} */ event) =>
+      /** @type {HTMLElement} */ (event.target).closest("tr")?.dataset.key ?? null;
+    this.on(body, "pointerover", (event) => store.set({ hovered: keyOf(event) }));
+    this.on(body, "pointerleave", () => store.set({ hovered: null }));
+    this.on(body, "click", (event) => store.set({ selected: keyOf(event) }));
+    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) => this.#rows(state));
+    this.follow(["hovered", "selected"], (state) => this.#light(state));
+    this.follow(["result", "selected", "depth"], (state) => this.#life(state));
+  }
+
+  /** @param {State} state */
+  #rows(state) {
+    const { result } = state;
+    if (!result) return;
+    const whole = result.predictions.width * result.predictions.height;
+    const rows = detectionsOf(state).map((one, index) => ({
+      ...one,
+      index,
+      area: (one.width * one.height) / whole,
+    }));
+    const { key, descending } = this.sort;
+    rows.sort((a, b) => {
+      const order =
+        key === "label" ? a.label.localeCompare(b.label) : Number(a[key]) - Number(b[key]);
+      return (descending ? -order : order) || a.index - b.index;
+    });
+    const body = this.part("tbody");
+    const markup = (/** @type {typeof rows} */ some) =>
+      some.map((row) => this.#row(row, row.area, state)).join("");
+    body.innerHTML = rows.length
+      ? markup(rows.slice(0, ROWS_AT_ONCE))
+      : '<tr class="none"><td colspan="8">Nothing scores above the threshold. Lower it to see more.</td></tr>';
+    clearTimeout(this.tail);
+    // A long table's tail waits until the picture has been painted.
+    if (rows.length > ROWS_AT_ONCE)
+      this.tail = setTimeout(() => body.insertAdjacentHTML("beforeend", markup(rows.slice(ROWS_AT_ONCE))), 80);
+    for (const head of this.querySelectorAll("th[data-key]"))
+      head.setAttribute(
+        "aria-sort",
+        /** @type {HTMLElement} */ (head).dataset.key === key
+          ? descending ? "descending" : "ascending"
+          : "none",
+      ); // prettier-ignore
+    this.#light(state);
+  }
+
+  /**
+   * @param {Detection} one
+   * @param {number} area
+   * @param {State} state
+   */
+  #row(one, area, { result, depth }) {
+    if (!result) return "";
+    const [color] = result.colors[one.label] ?? ["#888"];
+    const cells = [one.x, one.y, one.width, one.height].map((v) => `<td>${Math.round(v)}</td>`);
+    return (
+      `<tr data-key="${one.key}"><th scope="row"><button type="button"><i style="background:${color}"></i>${escapeText(one.label)}</button></th>` +
+      `<td>${one.score.toFixed(2)}</td>${cells.join("")}<td>${(100 * area).toFixed(1)} %</td>` +
+      `<td class="line">${spark(life(result.predictions, one), depth)}</td></tr>`
+    );
+  }
+
+  /** @param {State} state */
+  #light({ hovered, selected }) {
+    for (const row of /** @type {NodeListOf<HTMLElement>} */ (this.querySelectorAll("tbody tr"))) {
+      row.classList.toggle("lit", row.dataset.key === hovered);
+      row.classList.toggle("chosen", row.dataset.key === selected);
+    }
+  }
+
+  /** @param {State} state */
+  #life(state) {
+    const { result, selected } = state;
+    const one = selected && detectionsOf(state).find((found) => found.key === selected);
+    const box = this.part(".life");
+    this.part(".hint").hidden = Boolean(one);
+    if (!result || !one) {
+      box.innerHTML = "";
+      return;
+    }
+    const rows = life(result.predictions, one)
+      .map(
+        ({ layer, score, iou }) =>
+          `<tr class="${layer === state.depth ? "now" : ""}"><th scope="row">${layer}</th><td>${score === null ? "not among its guesses" : score.toFixed(2)}</td>` +
+          `<td>${iou === null ? "" : iou.toFixed(2)}</td></tr>`,
+      )
+      .join("");
+    box.innerHTML =
+      `<table><caption>${escapeText(one.label)}, query ${one.query}</caption><thead><tr>` +
+      `<th scope="col">layer</th><th scope="col">score</th><th scope="col">IoU with its last box</th></tr></thead><tbody>${rows}</tbody></table>`;
+  }
+}
+
+/**
+ * Scores across the layers, as a small line.
+ *
+ * @param {ReturnType<typeof life>} steps
+ * @param {number} depth
+ */
+function spark(steps, depth) {
+  const [width, height] = [96, 26];
+  const x = (/** @type {number} */ i) => 3 + (i * (width - 6)) / Math.max(steps.length - 1, 1);
+  const y = (/** @type {number | null} */ score) => height - 3 - (score ?? 0) * (height - 6);
+  const points = steps.map(({ score }, i) => `${x(i).toFixed(1)},${y(score).toFixed(1)}`).join(" ");
+  const at = steps.findIndex(({ layer }) => layer === depth);
+  const dot = at < 0 ? "" : `<circle cx="${x(at)}" cy="${y(steps[at].score)}" r="2.6"/>`;
+  const words = steps.map(({ score }) => (score === null ? "none" : score.toFixed(2))).join(", ");
+  return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Scores by layer: ${words}"><polyline points="${points}"/>${dot}</svg>`;
+}
+
+define("rt-detections", RtDetections);

@@ -1,0 +1,229 @@
+import { AppElement, define } from "../lib/element.js";
+import { ladderOf, segmentsOf } from "../lib/ladder.js";
+import { latencyOf, shown } from "../lib/view_model.js";
+
+/**
+ * The decoder ladder: the stages of one pass on a time axis, cut where the visitor cuts them, with
+ * what each cut is worth above, on the same axis. Underneath it is a range input.
+ *
+ * @typedef {import("../lib/types.js").State} State
+ */
+class RtLadder extends AppElement {
+  render() {
+    this.innerHTML = `
+      <section class="card" aria-labelledby="ladder-title">
+        <div class="row">
+          <h2 id="ladder-title">Decoder depth</h2>
+          <button type="button" class="play"><span aria-hidden="true">▶</span> play</button>
+        </div>
+        <p class="big"><output for="depth"></output> <span class="unit"></span></p>
+        <div class="axis">
+          <svg class="worth" aria-hidden="true"></svg>
+          <div class="legend" aria-hidden="true"><span class="agree">agreement on this picture</span><span class="ap"></span></div>
+          <div class="track">
+            <div class="segments" aria-hidden="true"></div>
+            <input id="depth" type="range" min="1" max="6" step="1" aria-label="Decoder layers" />
+            <i class="handle" aria-hidden="true"></i>
+          </div>
+          <div class="scale" aria-hidden="true"></div>
+        </div>
+        <div class="steps" role="group" aria-label="Decoder layers, one by one">
+          <button type="button" class="less" aria-label="One layer less">−</button>
+          <span class="depth" aria-hidden="true"></span>
+          <button type="button" class="more" aria-label="One layer more">+</button>
+        </div>
+        <dl class="facts">
+          <div><dt></dt><dd class="saved"></dd></div>
+          <div><dt></dt><dd class="kept"></dd></div>
+          <div><dt></dt><dd class="worth-ap"></dd></div>
+        </dl>
+        <p class="where"></p>
+        <div class="row compare">
+          <label><input type="checkbox" /> Compare with layer</label>
+          <select aria-label="Layer to compare with"></select>
+        </div>
+      </section>`;
+    this.input = /** @type {HTMLInputElement} */ (this.part("#depth"));
+    this.#wire();
+    this.follow(["result", "status", "depth", "threshold", "hidden", "hideDoubles", "compare"], (state) =>
+      this.#show(state),
+    );
+    this.follow(["playing"], ({ playing }) => {
+      this.part(".play").innerHTML = playing
+        ? '<span aria-hidden="true">■</span> stop'
+        : '<span aria-hidden="true">▶</span> play';
+    });
+  }
+
+  #wire() {
+    const { store, actions } = this.app;
+    const choose = (/** @type {number} */ depth) => {
+      actions.stopPlaying();
+      const most = store.get().result?.depth ?? 1;
+      store.set({ depth: Math.min(Math.max(depth, 1), most) });
+    };
+    this.on(this.input, "input", () => choose(Number(this.input.value)));
+    this.on(this.part(".less"), "click", () => choose(store.get().depth - 1));
+    this.on(this.part(".more"), "click", () => choose(store.get().depth + 1));
+    this.on(this.part(".play"), "click", () => actions.play());
+    // The axis is in milliseconds and no range input's: a pointer is read on it by ourselves.
+    const axis = this.part(".axis");
+    let dragging = false;
+    const follow = (/** @type {PointerEvent} */ event) => {
+      const box = this.part(".track").getBoundingClientRect();
+      choose(this.ladder.depthAt((event.clientX - box.left) / box.width));
+    };
+    this.on(axis, "pointerdown", (event) => {
+      if (event.button) return;
+      event.preventDefault();
+      dragging = true;
+      axis.setPointerCapture(event.pointerId);
+      this.input.focus({ preventScroll: true });
+      follow(event);
+    });
+    this.on(axis, "pointermove", (event) => dragging && follow(event));
+    for (const type of ["pointerup", "pointercancel"])
+      this.on(axis, type, () => (dragging = false));
+    const box = /** @type {HTMLInputElement} */ (this.part(".compare input"));
+    const select = /** @type {HTMLSelectElement} */ (this.part(".compare select"));
+    const compare = () => store.set({ compare: box.checked ? Number(select.value) : null });
+    this.on(box, "change", compare);
+    this.on(select, "change", () => {
+      box.checked = true;
+      compare();
+    });
+  }
+
+  /** @param {State} state */
+  #show(state) {
+    const { result, depth, compare } = state;
+    const all = shown(state);
+    if (!result || !all) return;
+    const full = result.depth;
+    const latency = latencyOf(state, this.app.config);
+    this.ladder = ladderOf(latency, full);
+    const card = this.app.config.checkpoints.find((one) => one.id === result.settings.checkpoint)?.measured;
+    const ap = card?.ap.length === full ? card.ap : null;
+    this.input.max = String(full);
+    this.input.value = String(depth);
+    this.#segments(latency, full, depth);
+    this.#worth(all.agreements.map((one) => one.f1), ap, depth);
+    this.#facts(state, latency, all, ap);
+    this.part(".handle").style.left = `${100 * this.ladder.ends[depth - 1]}%`;
+    this.part(".depth").textContent = `${depth} of ${full} layers`;
+    /** @type {HTMLButtonElement} */ (this.part(".less")).disabled = depth <= 1;
+    /** @type {HTMLButtonElement} */ (this.part(".more")).disabled = depth >= full;
+    const select = /** @type {HTMLSelectElement} */ (this.part(".compare select"));
+    if (select.options.length !== full)
+      select.innerHTML = Array.from({ length: full }, (_, i) => `<option>${i + 1}</option>`).join("");
+    if (compare) select.value = String(compare);
+    /** @type {HTMLInputElement} */ (this.part(".compare input")).checked = compare !== null;
+  }
+
+  /**
+   * @param {import("../lib/types.js").Latency | null} latency
+   * @param {number} full
+   * @param {number} depth
+   */
+  #segments(latency, full, depth) {
+    const segments = segmentsOf(latency, full);
+    const key = JSON.stringify(segments);
+    const box = this.part(".segments");
+    if (box.dataset.key !== key) {
+      box.dataset.key = key;
+      box.innerHTML = segments
+        .map(
+          ({ name, kind, share, layer }) =>
+            `<span class="${kind}" style="flex-grow:${share.toFixed(5)}" ${layer ? `data-layer="${layer}"` : ""}><b>${name}</b></span>`,
+        )
+        .join("");
+      const total = latency?.total_ms.at(-1);
+      this.part(".scale").innerHTML = total
+        ? [0, 1 / 3, 2 / 3, 1]
+            .map((at) => `<span>${format(at * total)}${at === 0 || at === 1 ? " ms" : ""}</span>`)
+            .join("")
+        : "<span>not measured yet</span>";
+    }
+    for (const one of /** @type {NodeListOf<HTMLElement>} */ (box.querySelectorAll("[data-layer]")))
+      one.classList.toggle("cut", Number(one.dataset.layer) > depth);
+  }
+
+  /**
+   * @param {number[]} agreements
+   * @param {number[] | null} ap
+   * @param {number} depth
+   */
+  #worth(agreements, ap, depth) {
+    const [width, height, pad] = [1000, 260, 26];
+    const x = (/** @type {number} */ i) => this.ladder.middles[i] * width;
+    const y = (/** @type {number} */ share) => pad + (1 - share) * (height - 2 * pad);
+    const line = (/** @type {number[]} */ values) =>
+      values.map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    const most = ap && Math.max(...ap);
+    const dots = agreements
+      .map((value, i) => {
+        const at = `left:${100 * this.ladder.middles[i]}%;top:${(100 * y(value)) / height}%`;
+        return `<i class="dot ${i + 1 === depth ? "now" : ""}" style="${at}"></i>`;
+      })
+      .join("");
+    const svg = this.part(".worth");
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.innerHTML =
+      [0, 0.5, 1].map((at) => `<line class="grid" x1="0" x2="${width}" y1="${y(at)}" y2="${y(at)}"/>`).join("") +
+      (ap && most ? `<path class="ap" d="${line(ap.map((value) => value / most))}"/>` : "") +
+      `<path class="agree" d="${line(agreements)}"/>`;
+    this.querySelectorAll(".axis > .dot").forEach((dot) => dot.remove());
+    svg.insertAdjacentHTML("afterend", dots);
+    this.part(".legend .ap").textContent = ap ? "AP on 500 photographs" : "";
+  }
+
+  /**
+   * @param {State} state
+   * @param {import("../lib/types.js").Latency | null} latency
+   * @param {import("../lib/view_model.js").Shown} all
+   * @param {number[] | null} ap
+   */
+  #facts({ depth, result, status }, latency, all, ap) {
+    const full = result?.depth ?? depth;
+    const measuring = status?.measuring ?? true;
+    const ms = latency?.total_ms[depth - 1];
+    const spread = latency?.spread_ms?.[depth - 1];
+    const put = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ words) => {
+      const cell = this.part(`.facts .${name}`);
+      cell.textContent = value;
+      /** @type {HTMLElement} */ (cell.previousElementSibling).textContent = words;
+    };
+    this.part(".big output").textContent = ms ? format(ms) : `${depth} / ${full}`;
+    this.part(".unit").textContent = ms
+      ? `ms${spread ? ` ± ${format(spread)}` : ""} · ${format(1000 / ms)} FPS`
+      : measuring
+        ? "layers, being timed"
+        : "layers";
+    const saved = this.ladder.savedAt(depth);
+    put(
+      "saved",
+      depth === full ? "all layers" : saved ? `−${format(saved.ms)} ms` : "no less",
+      depth === full ? "nothing cut" : saved ? `${saved.times.toFixed(saved.times < 1.1 ? 2 : 1)}× faster` : "within noise",
+    );
+    const { kept, of, extra } = all.agreements[depth - 1];
+    put("kept", `${kept} of ${of}`, extra ? `kept, ${extra} more` : "detections kept");
+    this.part(".facts .worth-ap").parentElement?.toggleAttribute("hidden", !ap);
+    if (ap) put("worth-ap", ap[depth - 1].toFixed(1), `AP, of ${ap[full - 1].toFixed(1)}`);
+    this.part(".where").textContent = latency
+      ? latency.from
+        ? `Times from ${latency.from}${measuring ? "; being measured here now" : ""}.`
+        : `Measured on this ${latency.device.toUpperCase()}, ${latency.runtime}, ${latency.precision}.`
+      : "";
+    this.input.setAttribute(
+      "aria-valuetext",
+      `${depth} of ${full} layers${ms ? `, ${format(ms)} milliseconds` : ""}, keeps ${kept} of ${of} detections`,
+    );
+  }
+}
+
+/** @param {number} value */
+const format = (value) =>
+  value < 10 ? value.toFixed(1) : value < 100 ? value.toFixed(value % 1 ? 1 : 0) : String(Math.round(value));
+
+define("rt-ladder", RtLadder);

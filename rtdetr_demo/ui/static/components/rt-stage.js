@@ -1,0 +1,274 @@
+import { BoxCanvas } from "../lib/box_canvas.js";
+import { AppElement, calm, create, define } from "../lib/element.js";
+import { detectionsOf, shown } from "../lib/view_model.js";
+import { SOURCES } from "../lib/views.js";
+import "./rt-filmstrip.js";
+
+/**
+ * The picture with boxes over it, whatever its source. `drawn` is what the canvas shows: the
+ * detections and the ghosts.
+ *
+ * @typedef {import("../lib/types.js").State} State
+ * @typedef {import("../lib/types.js").Detection} Detection
+ */
+class RtStage extends AppElement {
+  /** @type {{detections: Detection[], ghosts: Detection[]}} */
+  drawn = { detections: [], ghosts: [] };
+
+  render() {
+    const sources = [{ name: "photo", title: "Photo" }, ...SOURCES];
+    this.innerHTML = `
+      <div class="frame" tabindex="0" role="group">
+        <div class="media"><img alt="" hidden /></div>
+        <canvas aria-hidden="true"></canvas>
+        <div class="divider" role="slider" tabindex="0" aria-label="Divider of the comparison" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
+        <span class="side left" hidden></span><span class="side right" hidden></span>
+        <div class="busy" role="status" hidden><i class="spinner"></i><span></span></div>
+      </div>
+      <div class="top">
+        <div class="sources" role="tablist" aria-label="Source" ${sources.length > 1 ? "" : "hidden"}>${sources
+          .map(
+            ({ name, title }) =>
+              `<button type="button" role="tab" data-source="${name}">${title}</button>`,
+          )
+          .join("")}</div>
+        <button type="button" class="add" aria-haspopup="dialog">+ Your picture</button>
+      </div>
+      <p class="problem" role="alert" hidden></p>`;
+    this.append(create("rt-filmstrip", this.app));
+    this.frame = this.part(".frame");
+    this.image = this.part(".media img", HTMLImageElement);
+    this.canvas = new BoxCanvas(/** @type {HTMLCanvasElement} */ (this.part("canvas")));
+    this.lastResult = null;
+    this.#wire();
+    this.follow(["source"], (state) => this.#showSource(state));
+    this.follow(["result"], (state) => this.#showPicture(state));
+    this.follow(
+      ["result", "depth", "threshold", "hidden", "hideDoubles", "compare", "split", "hovered", "selected"],
+      (state) => this.#draw(state),
+    );
+    this.follow(["busy"], ({ busy }) => this.#busy(busy));
+    this.follow(["problem"], ({ problem }) => {
+      this.part(".problem").hidden = !problem;
+      this.part(".problem").textContent = problem;
+    });
+  }
+
+  #wire() {
+    const { store, actions } = this.app;
+    const observer = new ResizeObserver(() => this.#resize());
+    observer.observe(this.frame);
+    this.atEnd(() => observer.disconnect());
+    this.on(this.part(".add"), "click", async () => {
+      await import("./rt-add-picture.js");
+      const dialog = this.querySelector("rt-add-picture") ?? create("rt-add-picture", this.app);
+      if (!dialog.isConnected) this.append(dialog);
+      /** @type {any} */ (dialog).open();
+    });
+    this.on(this.part(".sources"), "click", (event) => {
+      const name = event.target.closest("button")?.dataset.source;
+      if (name) store.set({ source: name, problem: "" });
+    });
+    tabsByArrows(this, this.part(".sources"));
+    const under = (/** @type {PointerEvent} */ event) => {
+      const box = this.frame.getBoundingClientRect();
+      return this.canvas.at(event.clientX - box.left, event.clientY - box.top);
+    };
+    this.on(this.frame, "pointermove", (event) => {
+      if (!this.dragging) store.set({ hovered: under(event)?.key ?? null });
+    });
+    this.on(this.frame, "pointerleave", () => store.set({ hovered: null }));
+    this.on(this.frame, "click", (event) => {
+      if (event.target.closest?.(".divider")) return;
+      store.set({ selected: under(event)?.key ?? null });
+    });
+    this.on(this.frame, "keydown", (event) => this.#step(event));
+    this.#wireDivider(actions);
+  }
+
+  #wireDivider() {
+    const { store } = this.app;
+    const divider = this.part(".divider");
+    this.dragging = false;
+    const move = (/** @type {PointerEvent} */ event) => {
+      const box = this.frame.getBoundingClientRect();
+      const { scale, left } = this.canvas.layout();
+      const width = (this.canvas.scene?.size.width ?? 1) * scale;
+      store.set({ split: Math.min(1, Math.max(0, (event.clientX - box.left - left) / width)) });
+    };
+    this.on(divider, "pointerdown", (event) => {
+      this.dragging = true;
+      divider.setPointerCapture(event.pointerId);
+      event.preventDefault();
+      divider.focus();
+    });
+    this.on(divider, "pointermove", (event) => this.dragging && move(event));
+    for (const type of ["pointerup", "pointercancel"])
+      this.on(divider, type, () => (this.dragging = false));
+    this.on(divider, "keydown", (event) => {
+      const by = { ArrowLeft: -0.02, ArrowRight: 0.02, Home: -1, End: 1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      event.stopPropagation();
+      store.set({ split: Math.min(1, Math.max(0, store.get().split + by)) });
+    });
+  }
+
+  /** Arrow keys on the stage step through the detections; Enter opens one. */
+  #step(event) {
+    if (event.target !== this.frame) return;
+    const { store } = this.app;
+    const found = detectionsOf(store.get());
+    if (event.key === "Escape") return store.set({ hovered: null, selected: null });
+    if (event.key === "Enter") return store.set({ selected: store.get().hovered });
+    const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!move || !found.length) return;
+    event.preventDefault();
+    const at = found.findIndex((one) => one.key === store.get().hovered);
+    const next = at < 0 ? (move > 0 ? 0 : found.length - 1) : (at + move + found.length) % found.length;
+    store.set({ hovered: found[next].key });
+    const { label, score } = found[next];
+    this.frame.setAttribute(
+      "aria-label",
+      `${next + 1} of ${found.length}: ${label}, ${Math.round(100 * score)} percent`,
+    );
+  }
+
+  /** @param {State} state */
+  async #showSource({ source }) {
+    for (const tab of this.part(".sources").querySelectorAll("button")) {
+      const chosen = tab.dataset.source === source;
+      tab.setAttribute("aria-selected", String(chosen));
+      tab.tabIndex = chosen ? 0 : -1;
+    }
+    this.dataset.source = source;
+    const media = this.part(".media");
+    for (const other of media.querySelectorAll("[data-of]"))
+      if (/** @type {HTMLElement} */ (other).dataset.of !== source) other.remove();
+    const entry = SOURCES.find((one) => one.name === source);
+    if (!entry || media.querySelector(`[data-of="${source}"]`)) return;
+    await entry.load();
+    if (this.app.store.get().source !== source) return;
+    const element = create(entry.element, this.app);
+    element.dataset.of = source;
+    media.append(element);
+  }
+
+  /** @param {State} state */
+  #showPicture({ result }) {
+    this.image.hidden = !result?.picture;
+    if (result?.picture && this.image.src !== result.picture) {
+      this.image.src = result.picture;
+      this.image.alt = result.title;
+    }
+    if (result) {
+      this.style.setProperty("--ratio", String(result.predictions.width / result.predictions.height));
+    }
+  }
+
+  /** @param {State} state */
+  #draw(state) {
+    const { result, depth, compare, split } = state;
+    const all = shown(state);
+    if (!result || !all) return;
+    const detections = all.byDepth[depth - 1] ?? [];
+    const ghosts = compare ? [] : (all.agreements[depth - 1]?.lost ?? []);
+    const sameScene = this.lastResult === result && this.canvas.scene !== null;
+    const moved = sameScene && this.lastDepth !== depth;
+    this.lastResult = result;
+    this.lastDepth = depth;
+    this.drawn = { detections, ghosts };
+    this.canvas.show(
+      {
+        detections,
+        ghosts,
+        compared: compare ? (all.byDepth[compare - 1] ?? []) : null,
+        split,
+        colors: result.colors,
+        size: result.predictions,
+        lit: state.hovered ?? state.selected,
+        obstacles: this.#obstacles(),
+      },
+      moved && !calm() && state.source === "photo",
+    );
+    if (!this.frame.matches(":focus"))
+      this.frame.setAttribute(
+        "aria-label",
+        `${result.title}: ${detections.length} detections after ${depth} of ${result.depth} decoder ` +
+          "layers. Arrow keys step through them.",
+      );
+    this.#placeDivider(state);
+  }
+
+  /** @param {State} state */
+  #placeDivider({ compare, split, depth }) {
+    const { scale, left } = this.canvas.layout();
+    const width = (this.canvas.scene?.size.width ?? 1) * scale;
+    const divider = this.part(".divider");
+    divider.hidden = compare === null;
+    divider.style.left = `${left + width * split}px`;
+    divider.setAttribute("aria-valuenow", String(Math.round(100 * split)));
+    for (const [name, layer] of /** @type {const} */ ([["left", compare], ["right", depth]])) {
+      const side = this.part(`.side.${name}`);
+      side.hidden = compare === null;
+      side.textContent = `${layer} layer${layer === 1 ? "" : "s"}`;
+      side.style.left = `${left + width * split}px`;
+    }
+  }
+
+  /** What lies over the picture, so that no label lies under it. */
+  #obstacles() {
+    const origin = this.frame.getBoundingClientRect();
+    return [this.part(".sources"), this.part(".add"), this.part("rt-filmstrip")]
+      .map((element) => element.getBoundingClientRect())
+      .filter(({ width }) => width)
+      .map(({ left, top, width, height }) => ({
+        x: left - origin.left,
+        y: top - origin.top,
+        width,
+        height,
+      }));
+  }
+
+  #resize() {
+    const { width, height } = this.frame.getBoundingClientRect();
+    this.canvas.resize(width, height);
+    this.lastResult = null; // no motion: everything lies elsewhere now
+    this.#draw(this.app.store.get());
+  }
+
+  /** @param {string} text */
+  #busy(text) {
+    clearTimeout(this.waiting);
+    this.frame.setAttribute("aria-busy", String(Boolean(text)));
+    if (!text) {
+      this.part(".busy").hidden = true;
+      return;
+    }
+    this.waiting = setTimeout(() => {
+      this.part(".busy").hidden = false;
+      this.part(".busy span").textContent = `${text} …`;
+    }, 250);
+  }
+}
+
+/**
+ * Arrow keys move between the tabs of a list, Home and End to its ends.
+ *
+ * @param {AppElement} owner
+ * @param {HTMLElement} list
+ */
+export function tabsByArrows(owner, list) {
+  owner.on(list, "keydown", (event) => {
+    const tabs = /** @type {HTMLElement[]} */ ([...list.querySelectorAll('[role="tab"]')]);
+    const at = tabs.indexOf(event.target);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    const next = tabs[(to + tabs.length) % tabs.length];
+    next.focus();
+    next.click();
+  });
+}
+
+define("rt-stage", RtStage);

@@ -1,0 +1,51 @@
+/** Opening a camera, for whatever looks through one. */
+
+/** @type {Record<string, string>} */
+const PROBLEMS = {
+  NotAllowedError: "The camera was refused. Allow it in the browser's address bar, then try again.",
+  NotFoundError: "No camera was found. Plug one in, then try again.",
+  OverconstrainedError: "This device has no such camera. Choose the other one.",
+  NotReadableError: "The camera is busy in another program. Close that one, then try again.",
+};
+
+/**
+ * Show a camera in a <video>; gives "" or a sentence that says what is wrong.
+ *
+ * @param {HTMLVideoElement} video
+ * @param {boolean | MediaTrackConstraints} which
+ */
+export async function openCamera(video, which = true) {
+  if (!navigator.mediaDevices)
+    return "The camera works only on pages opened over https or on this computer itself.";
+  closeCamera(video);
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: which });
+    await video.play(); // until then it has no size, and nothing to take a picture of
+    return "";
+  } catch (error) {
+    const name = error instanceof Error ? error.name : "";
+    return PROBLEMS[name] ?? "The camera did not start. Try again.";
+  }
+}
+
+/** @param {HTMLVideoElement} video */
+export function closeCamera(video) {
+  if (video.srcObject instanceof MediaStream)
+    for (const track of video.srcObject.getTracks()) track.stop();
+  video.srcObject = null;
+}
+
+/**
+ * What the camera shows now, at its full size, as a JPEG file.
+ *
+ * @param {HTMLVideoElement} video
+ * @returns {Promise<File>}
+ */
+export async function takePicture(video) {
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  canvas.getContext("2d")?.drawImage(video, 0, 0);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+  return new File([/** @type {Blob} */ (blob)], "snapshot.jpg", { type: "image/jpeg" });
+}

@@ -1,0 +1,29 @@
+/**
+ * What stands between the page and whatever detects: the server, or the visitor's own device.
+ *
+ * @typedef {import("./types.js").Result} Result
+ * @typedef {import("./types.js").PhotoSource} PhotoSource
+ * @typedef {import("./types.js").Status} Status
+ *
+ * @typedef {Object} Asked
+ * @property {string} checkpoint  "": whatever serves
+ * @property {number | null} queries
+ * @property {number | null} size
+ *
+ * @typedef {Object} Detector
+ * Every method rejects with a `Refusal` where it cannot do what is asked.
+ * @property {"server" | "device"} kind
+ * @property {(source: PhotoSource, asked: Asked) => Promise<Result>} detect
+ *   Detections of every layer in a picture.
+ * @property {(result: Result, asked: Asked) => Promise<Result>} again
+ *   The same picture with other settings.
+ * @property {(checkpoint: string) => Promise<Status>} status
+ *   What there is to know of a checkpoint: whether it is here, and what each depth costs.
+ * @property {(checkpoint: string) => Promise<void>} download  Begin to fetch a checkpoint.
+ * @property {(checkpoint: string) => Promise<void>} cancelDownload
+ * @property {(result: Result) => Promise<string>} original
+ *   An address, for <img>, of the result's picture at its full size.
+ */
+
+/** What went wrong, in a sentence for whoever uses the page. */
+export class Refusal extends Error {}

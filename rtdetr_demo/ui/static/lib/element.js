@@ -1,0 +1,106 @@
+/**
+ * The base of our custom elements: they draw themselves once, then follow the store.
+ *
+ * @typedef {import("./types.js").App} App
+ * @typedef {import("./types.js").State} State
+ */
+export class AppElement extends HTMLElement {
+  /** @type {App} */
+  #app = /** @type {any} */ (null);
+  /** @type {(() => void)[]} */
+  #ends = [];
+
+  /** Set once, before the element is put into the page. */
+  set app(app) {
+    this.#app = app;
+  }
+
+  get app() {
+    return this.#app;
+  }
+
+  connectedCallback() {
+    this.render();
+  }
+
+  disconnectedCallback() {
+    for (const end of this.#ends.splice(0)) end();
+  }
+
+  /** Draw, and begin to follow: called when the element enters the page. */
+  render() {}
+
+  /**
+   * Follow parts of the state for as long as the element is in the page.
+   *
+   * @param {(keyof State)[]} keys
+   * @param {(state: State) => void} listener
+   */
+  follow(keys, listener) {
+    this.#ends.push(this.app.store.subscribe(keys, listener));
+  }
+
+  /**
+   * Listen for as long as the element is in the page.
+   *
+   * @param {EventTarget} target
+   * @param {string} type
+   * @param {(event: any) => void} listener
+   * @param {AddEventListenerOptions} [options]
+   */
+  on(target, type, listener, options) {
+    target.addEventListener(type, listener, options);
+    this.#ends.push(() => target.removeEventListener(type, listener, options));
+  }
+
+  /** @param {() => void} end  called when the element leaves the page */
+  atEnd(end) {
+    this.#ends.push(end);
+  }
+
+  /**
+   * The one element inside that a selector names.
+   *
+   * @template {Element} [E=HTMLElement]
+   * @param {string} selector
+   * @returns {E}
+   */
+  part(selector) {
+    const found = this.querySelector(selector);
+    if (!found) throw new Error(`${this.localName} has no ${selector}`);
+    return /** @type {E} */ (/** @type {unknown} */ (found));
+  }
+}
+
+/**
+ * Text for use in markup.
+ *
+ * @param {unknown} text
+ */
+export const escapeText = (text) =>
+  String(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+
+/**
+ * Give a custom element its name, unless another mount of the page has.
+ *
+ * @param {string} name
+ * @param {CustomElementConstructor} kind
+ */
+export const define = (name, kind) => {
+  if (!customElements.get(name)) customElements.define(name, kind);
+};
+
+/**
+ * Make an element of ours.
+ *
+ * @param {string} name
+ * @param {App} app
+ */
+export const create = (name, app) => {
+  const element = /** @type {AppElement} */ (document.createElement(name));
+  element.app = app;
+  return element;
+};
+
+/** Whether the visitor has asked for less motion. */
+export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,0 +1,64 @@
+import { Refusal } from "./detector.js";
+
+const NO_ANSWER = "The demo does not answer. Check that it is still running, then try again.";
+const LOST_UPLOAD = "The upload did not get through. Try it again.";
+const LOOK_EVERY_MS = 2000;
+
+/**
+ * The server's functions, as Gradio hands them over.
+ *
+ * @typedef {Record<string, (request: object) => Promise<any>>} ServerFunctions
+ * @typedef {(file: File) => Promise<{path: string}>} Upload
+ */
+export class Rpc {
+  /**
+   * @param {ServerFunctions} server
+   * @param {Upload} upload
+   */
+  constructor(server, upload) {
+    this.server = server;
+    this.sendFile = upload;
+  }
+
+  /**
+   * Call one. Rejects with a `Refusal`: what the server says, or that it is out of reach, which
+   * Gradio's own call would wait for without end.
+   *
+   * @param {string} name
+   * @param {object} [request]
+   * @returns {Promise<any>}
+   */
+  async call(name, request = {}) {
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    let watch;
+    const gone = new Promise((_, reject) => {
+      watch = setInterval(() => {
+        fetch(document.baseURI, { method: "HEAD", cache: "no-store" }).catch(() =>
+          reject(new Refusal(NO_ANSWER)),
+        );
+      }, LOOK_EVERY_MS);
+    });
+    gone.catch(() => undefined);
+    try {
+      const answer = await Promise.race([this.server[name](request), gone]);
+      if (!answer) throw new Refusal(NO_ANSWER);
+      if (answer.error) throw new Refusal(answer.error);
+      return answer;
+    } catch (error) {
+      throw error instanceof Refusal ? error : new Refusal(NO_ANSWER);
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  /**
+   * Send a file; gives its path among the server's uploads.
+   *
+   * @param {File} file
+   */
+  async upload(file) {
+    const sent = await this.sendFile(file).catch(() => null);
+    if (!sent?.path) throw new Refusal(LOST_UPLOAD);
+    return sent.path;
+  }
+}

@@ -1,0 +1,174 @@
+import "./components/rt-app.js";
+import { Actions } from "./lib/actions.js";
+import { calm, create } from "./lib/element.js";
+import { Rpc } from "./lib/rpc.js";
+import { ServerDetector } from "./lib/server_detector.js";
+import { Store } from "./lib/store.js";
+import { isStep, read, write } from "./lib/url_state.js";
+
+/**
+ * @typedef {import("./lib/types.js").State} State
+ * @typedef {import("./lib/types.js").App} App
+ */
+
+const ADDRESS_AFTER_MS = 200;
+const REST_DEPTH = 3;
+
+/**
+ * Put the page into an element.
+ *
+ * @param {Object} given
+ * @param {HTMLElement} given.element
+ * @param {import("./lib/types.js").PageConfig} given.config
+ * @param {import("./lib/rpc.js").ServerFunctions | null} [given.server]  null: there is no server
+ * @param {import("./lib/rpc.js").Upload} [given.upload]
+ * @param {string} given.base  address of the page's files
+ */
+export async function mount({ element, config, server = null, upload, base }) {
+  // A shadow root of our own: no style of whatever page we stand in reaches us, nor ours it.
+  const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
+  const styles = document.createElement("link");
+  styles.rel = "stylesheet";
+  styles.href = new URL("styles.css", base).href;
+  const styled = new Promise((done) => styles.addEventListener("load", done, { once: true }));
+  root.replaceChildren(styles);
+  const font = new FontFace("Inter", `url(${new URL("fonts/inter.woff2", base).href})`, {
+    weight: "100 900",
+  });
+  document.fonts.add(font);
+
+  const asked = read(location.search);
+  const rpc = server && upload ? new Rpc(server, upload) : null;
+  /** @type {Store<State>} */
+  const store = new Store(/** @type {State} */ ({ ...initial(config), ...asked.state }));
+  /** @type {App} */
+  const app = {
+    store,
+    config,
+    rpc,
+    actions: /** @type {any} */ (null),
+    detector: () => detectors[store.get().runtime] ?? detectors.server,
+    asset: (path) => new URL(path, base).href,
+  };
+  /** @type {Record<string, import("./lib/detector.js").Detector>} */
+  const detectors = {};
+  if (rpc) detectors.server = new ServerDetector(rpc, config);
+  app.actions = new Actions(app);
+
+  await Promise.all([styled, font.load().catch(() => undefined)]);
+  const { photo } = asked;
+  const isFirst = !photo && store.get().source === "photo";
+  if (isFirst) app.actions.showFirst();
+  root.append(create("rt-app", app));
+  if (isFirst) welcome(app, asked.state);
+  keepAddress(app);
+  if (photo) app.actions.openPhoto(photo);
+  app.actions.refreshStatus().then(() => {
+    const { result, status } = store.get();
+    // The first picture was shipped with detections of the bundled checkpoint.
+    if (isFirst && result && !result.id && status?.here && result.settings.checkpoint !== status.checkpoint)
+      app.actions.again();
+    else if (isFirst && (asked.state.queries || asked.state.size)) app.actions.again();
+  });
+}
+
+/**
+ * @param {import("./lib/types.js").PageConfig} config
+ * @returns {State}
+ */
+function initial(config) {
+  const serving = config.checkpoints.find((one) => one.id === config.serving);
+  return {
+    source: "photo",
+    result: null,
+    depth: serving?.decoder_layers ?? 6,
+    threshold: serving?.threshold ?? 0.5,
+    thresholdChosen: false,
+    hidden: new Set(),
+    hideDoubles: false,
+    compare: null,
+    split: 0.5,
+    hovered: null,
+    selected: null,
+    view: "detections",
+    checkpoint: "",
+    queries: null,
+    size: null,
+    runtime: config.runtimes[0] ?? "server",
+    status: null,
+    playing: false,
+    pendingVideo: null,
+    busy: "",
+    problem: "",
+  };
+}
+
+/**
+ * The first visit: the depths play once, or rest where most is won, then the visitor takes over.
+ *
+ * @param {App} app
+ * @param {Partial<State>} asked
+ */
+function welcome({ store, actions }, asked) {
+  const { result } = store.get();
+  if (!result) return;
+  if (asked.depth) store.set({ depth: Math.min(asked.depth, result.depth) });
+  else if (calm()) store.set({ depth: Math.min(REST_DEPTH, result.depth) });
+  else requestAnimationFrame(() => actions.play());
+}
+
+/**
+ * Keep the settings in the address, and follow it when the visitor steps back or forward.
+ *
+ * @param {App} app
+ */
+function keepAddress({ store, config, actions }) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  let isLeading = false;
+  const keep = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const state = store.get();
+      if (state.playing || state.busy || isLeading) return;
+      const search = write(state, location.search, config.runtimes[0]);
+      if (search === location.search) return;
+      const address = location.pathname + search + location.hash;
+      if (isStep(location.search, search)) history.pushState(history.state, "", address);
+      else history.replaceState(history.state, "", address);
+    }, ADDRESS_AFTER_MS);
+  };
+  store.subscribe(
+    ["source", "result", "depth", "threshold", "checkpoint", "queries", "size", "compare", "view",
+      "hideDoubles", "runtime", "playing", "busy"],
+    keep,
+  ); // prettier-ignore
+  addEventListener("popstate", async () => {
+    isLeading = true;
+    clearTimeout(timer);
+    const { state, photo } = read(location.search);
+    const before = store.get();
+    const usual = initial(config);
+    const { depth, ...rest } = { ...pick(usual, STEPPED), ...state };
+    store.set(rest);
+    const now = store.get().result?.source;
+    const wanted = photo ?? { example: config.examples[0].name };
+    if (now?.url !== wanted.url || now?.example !== wanted.example) await actions.openPhoto(wanted);
+    else if (before.checkpoint !== rest.checkpoint || before.runtime !== rest.runtime)
+      await actions.chooseCheckpoint(rest.checkpoint ?? "");
+    const full = store.get().result?.depth ?? usual.depth;
+    store.set({ depth: Math.min(state.depth ?? full, full) });
+    isLeading = false;
+  });
+}
+
+/** @type {(keyof State)[]} */
+const STEPPED = ["source", "view", "checkpoint", "queries", "size", "compare", "hideDoubles", "runtime"];
+
+/**
+ * @param {State} state
+ * @param {(keyof State)[]} keys
+ * @returns {Partial<State>}
+ */
+const pick = (state, keys) =>
+  Object.fromEntries(Object.entries(state).filter(([key]) => keys.includes(/** @type {any} */ (key))));
