@@ -58,8 +58,8 @@ class Detector:
         self.checkpoint = checkpoint
         self.device = device or best_device()
         model = fuse(model.eval()).to(self.device).to(memory_format=torch.channels_last)
-        self._preprocess = Preprocess(processor, self.device)
-        self.size = self._preprocess.size
+        self.preprocess = Preprocess(processor, self.device)
+        self.size = self.preprocess.size
         if self.device.type == "cuda" and _half_agrees(model, self.size):
             model = model.half()
         self.model = model
@@ -179,7 +179,7 @@ class Detector:
     def prepare(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device."""
         with torch.inference_mode():
-            return self._preprocess(images, self.model.dtype)
+            return self.preprocess(images, self.model.dtype)
 
     def run_model(self, pixels: torch.Tensor) -> None:
         """Run the network alone, at full depth, on the tensor that `prepare` returned."""
@@ -226,7 +226,7 @@ class Detector:
         runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
         with _DEVICE_LOCK, torch.inference_mode():
             began = time.perf_counter()
-            pixels = self._preprocess(images, self.model.dtype, side)
+            pixels = self.preprocess(images, self.model.dtype, side)
             ready = time.perf_counter()
             output = runtime.run(pixels, depth, every_layer)
             if self.device.type in ("cuda", "mps"):
@@ -261,7 +261,7 @@ class Detector:
         runtime, times = self.runtime(), dict[str, float]()
         with _DEVICE_LOCK, torch.inference_mode():
             began = self._now()
-            pixels = self._preprocess([image], self.model.dtype)
+            pixels = self.preprocess([image], self.model.dtype)
             times["preprocess"] = self._now() - began
             for name, step in runtime.steps(pixels):
                 began = self._now()

@@ -1,6 +1,7 @@
 """From decoded pictures to a model's input, as the checkpoint's own processor prepares them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,15 @@ class Preprocess:
         """[height, width, 3] on the card; copied while the CPU goes on."""
         pinned = torch.from_numpy(np.array(image)).pin_memory()
         return pinned.to(self._device, non_blocking=True)
+
+    def settings(self) -> dict[str, Any] | None:
+        """What another implementation needs to prepare pictures alike: bilinear resize to `size`
+        (height, width), times `scale`, plus `shift` (of each channel). None where only the
+        processor itself knows how."""
+        if not self._plain:
+            return None
+        scale, shift = (part.expand(3).tolist() for part in (self._scale, self._shift))
+        return {"size": list(self.size), "scale": scale, "shift": shift}
 
     @staticmethod
     def _resized(pixels: Tensor, height: int, width: int) -> Tensor:
