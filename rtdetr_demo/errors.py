@@ -78,3 +78,9 @@ class Cancelled(DemoError):
     """A person stopped it."""
 
     status = 499
+
+
+class NoRoom(DemoError):
+    """The disk has no room for what would be written."""
+
+    status = 507

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.support.paths import EXAMPLES
 from tests.support.standin import HubStandIn
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Every session has a home and a folder for temporary files of its own, both new.
 
     What an earlier run left there can hide that the app needs it.
@@ -25,7 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # the session that started this one has set them
     root = Path(tempfile.mkdtemp(prefix="rtdetr-tests-")).resolve()
-    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
+    # After multiprocessing has removed what it keeps there, for which its priority is -100.
+    Finalize(None, shutil.rmtree, (root, True), exitpriority=-200)
     for variable in ("HOME", "TMPDIR"):
         (root / variable.lower()).mkdir()
         os.environ[variable] = str(root / variable.lower())

@@ -7,7 +7,8 @@ from pathlib import Path
 from ..checkpoints.loading import load
 from ..errors import BadInput
 from ..settings import RUNTIMES
-from ..video.pipeline import Options, Progress, process
+from ..video.options import Options, Progress
+from ..video.runner import process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import DemoError
+from ..errors import DemoError, NoRoom
 
 PREFIX = "rtdetr-demo-"
 SWEEP_SECONDS = 60.0
@@ -21,12 +21,6 @@ SPARE_BYTES = 200 * 2**20
 """Room that stays free on the disk: less than this, and nothing more is taken."""
 
 log = logging.getLogger(__name__)
-
-
-class NoRoom(DemoError):
-    """The disk has no room for what was sent."""
-
-    status = 507
 
 
 class Scratch:

@@ -13,13 +13,14 @@ from ..errors import TooLarge
 from ..media.colors import class_color
 from ..serving.jobs import Job, Jobs
 from ..serving.service import Service
-from ..video.io import FILES, Limits
+from ..video.options import FILES, Limits, Options, Progress
+from ..video.runner import process
 from .assets import read, script
 from .pictures import EXAMPLES, data_url, inside
 from .rpc import Shaped, Which, answering, cancelling
 
 if TYPE_CHECKING:
-    from ..video.pipeline import Summary
+    from ..video.options import Summary
 
 PREVIEW_SIZE = 640
 """Longest side of the preview, in pixels."""
@@ -60,9 +61,6 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
 
     @answering(Start)
     def start(request: Start) -> dict:
-        # It brings PyAV, OpenCV and supervision along, which a start of the page need not wait for.
-        from ..video.pipeline import Options, Progress, process
-
         source = EXAMPLES / "cows.mp4"
         if request.path is not None:
             source = inside(service.scratch.uploads, Path(request.path))

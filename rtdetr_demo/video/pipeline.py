@@ -1,87 +1,37 @@
-"""A clip in; a tracked, annotated clip out. Also `python -m rtdetr_demo video`."""
+"""The steps from a clip to a tracked, annotated clip; `runner` runs them in a child process."""
 
 import contextlib
 import csv
+import errno
 import json
 import queue
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import av
 import cv2
 import numpy as np
-from PIL import Image
 
-from ..errors import BadInput, Cancelled
-from ..model.detector import Detector
-from ..predictions import Predictions, check_threshold
-from .io import FILES, Frame, Limits, Reader, Writer
+from ..errors import Cancelled, NoRoom
+from ..predictions import Predictions
+from .io import Frame, Reader, Writer
+from .options import FILES, Limits, Options, Progress, Summary
 from .tracking import FrameAnnotator, Tracked, Tracker
 
 T = TypeVar("T")
 
-GPU_BATCH = 8
+MOST_WAITING = 32
+"""Frames that are held until a batch of those to detect in is full."""
 
+PREVIEW_SIZE = 640
+"""Longest side of the picture that tells how far it is, in pixels."""
 
-@dataclass(frozen=True)
-class Options:
-    """How to go through a clip.
-
-    `stride`: detect in every n-th frame; those between keep the boxes of the one before.
-    `longest`: longest side of the output, in pixels. `line`: count tracks that cross a level line
-    at this share of the height (0 is the top). `queries`, `size`: see `Detector.detect`.
-    """
-
-    decoder_layers: int | None = None
-    threshold: float = 0.5
-    classes: tuple[str, ...] | None = None
-    stride: int = 1
-    longest: int | None = None
-    line: float | None = None
-    queries: int | None = None
-    size: int | None = None
-
-    def wants(self, item: "Frame | av.Packet") -> bool:
-        """Whether to detect in this one."""
-        return isinstance(item, Frame) and item.index % self.stride == 0
-
-    def check(self) -> "Options":
-        """Raises BadInput for a value out of range."""
-        check_threshold(self.threshold)
-        if not 1 <= self.stride <= 100:
-            raise BadInput("The stride is a whole number from 1 to 100.")
-        if self.longest is not None and not 64 <= self.longest <= 3840:
-            raise BadInput("The output's longest side is from 64 to 3840 pixels.")
-        if self.line is not None and not 0 < self.line < 1:
-            raise BadInput("The line lies between 0 (top) and 1 (bottom) of the height.")
-        return self
-
-
-@dataclass
-class Progress:
-    """How far it is. `left`: seconds to go, where the number of frames is known."""
-
-    done: int = 0
-    total: int | None = None
-    fps: float = 0.0
-    left: float | None = None
-    preview: np.ndarray | None = None
-
-
-@dataclass
-class Summary:
-    """What came of it. `seen`: per second of the clip and label, how many tracks were in sight."""
-
-    frames: int = 0
-    cancelled: bool = False
-    seen: list[dict[str, int]] = field(default_factory=list)
-    crossed_down: int = 0
-    crossed_up: int = 0
+Detect = Callable[[list[np.ndarray]], list[Predictions]]
+"""RGB frames to their predictions."""
 
 
 class Prefetcher(Generic[T]):
@@ -124,46 +74,48 @@ class Prefetcher(Generic[T]):
         self._thread.join()
 
 
-def process(
+def annotate_clip(
     source: Path,
     folder: Path,
-    detector: Detector,
+    class_names: Sequence[str],
+    detect: Detect,
+    batch: int,
     options: Options,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    stop: threading.Event | None = None,
-    limits: Limits | None = None,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+    limits: Limits,
 ) -> Summary:
-    """Detect, track and draw in a clip; decoding, detecting and encoding overlap.
-
-    Writes `annotated.mp4`, `detections.jsonl` and `detections.csv` into `folder`. When `stop` is
-    set it ends with the frame at hand, and what is written is whole. Raises BadInput, and Cancelled
-    where it was stopped before the first frame; then none of the files stays.
-    """
-    options.check()
+    """See `runner.process`; `detect` is asked with up to `batch` frames at a time."""
     try:
-        return _process(source, folder, detector, options, on_progress, stop, limits)
-    except BaseException:
+        return _annotate(
+            source, folder, class_names, detect, batch, options, on_progress, stop, limits
+        )
+    except BaseException as error:
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoom("The disk is full: free some space, then try again.") from None
         raise
 
 
-def _process(
+def _annotate(
     source: Path,
     folder: Path,
-    detector: Detector,
+    class_names: Sequence[str],
+    detect: Detect,
+    batch: int,
     options: Options,
     on_progress: Callable[[Progress], None],
-    stop: threading.Event | None,
-    limits: Limits | None,
+    stop: threading.Event,
+    limits: Limits,
 ) -> Summary:
-    stop = stop or threading.Event()
     summary = Summary()
     with Reader(source, limits) as reader, _Tables(folder) as tables:
-        ahead = Prefetcher(reader)
         writer = Writer(folder / "annotated.mp4", reader)
+        ahead = Prefetcher(reader)
+        found = _detected(ahead, detect, batch, options)
         drawn = Prefetcher(
-            _drawn(ahead, reader, detector, options, tables, summary, stop, on_progress)
+            _drawn(found, reader, class_names, options, tables, summary, stop, on_progress)
         )
         try:
             for item in drawn:
@@ -185,9 +137,9 @@ def _process(
 
 
 def _drawn(
-    items: Iterable[Frame | av.Packet],
+    items: Iterable[tuple[Frame | av.Packet, np.ndarray, Predictions | None]],
     reader: Reader,
-    detector: Detector,
+    class_names: Sequence[str],
     options: Options,
     tables: "_Tables",
     summary: Summary,
@@ -199,7 +151,7 @@ def _drawn(
     tracks, annotator, tracked = Tracker(rate / options.stride), None, list[Tracked]()
     seen: dict[int, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     progress, began, told = Progress(total=reader.frames), time.monotonic(), 0.0
-    for item, pixels, predictions in _detected(items, detector, options):
+    for item, pixels, predictions in items:
         if stop.is_set():
             summary.cancelled = True
             break
@@ -208,7 +160,7 @@ def _drawn(
             continue
         if annotator is None:
             annotator = FrameAnnotator(
-                detector.class_names, (pixels.shape[1], pixels.shape[0]), options.line
+                class_names, (pixels.shape[1], pixels.shape[0]), options.line
             )
         fresh = predictions is not None
         if predictions is not None:
@@ -226,7 +178,7 @@ def _drawn(
             progress.fps = progress.done / (now - began)
             if progress.total:
                 progress.left = max(progress.total - progress.done, 0) / progress.fps
-            progress.preview = picture
+            progress.preview = _resized(picture, PREVIEW_SIZE)
             on_progress(progress)
         yield Frame(item.index, item.pts, item.time, picture)
     summary.seen = [
@@ -239,48 +191,33 @@ def _drawn(
 
 
 def _detected(
-    items: Iterable[Frame | av.Packet], detector: Detector, options: Options
+    items: Iterable[Frame | av.Packet], detect: Detect, batch: int, options: Options
 ) -> Iterator[tuple[Frame | av.Packet, np.ndarray, Predictions | None]]:
-    """Each item with its picture in the output's size, and predictions where the stride asks.
-
-    A card gets frames in batches; a CPU gains nothing by them.
-    """
-    batch = _batch(detector)
+    """Each item with its picture in the output's size, and predictions where the stride asks."""
     waiting: list[tuple[Frame | av.Packet, np.ndarray]] = []
-    images: list[Image.Image] = []
+    asked: list[np.ndarray] = []
+
+    def is_wanted(item: Frame | av.Packet) -> bool:
+        return isinstance(item, Frame) and item.index % options.stride == 0
 
     def flush() -> Iterator[tuple[Frame | av.Packet, np.ndarray, Predictions | None]]:
-        answers = iter(
-            detector.detect_batch(
-                images,
-                options.decoder_layers,
-                queries=options.queries,
-                size=options.size,
-                every_layer=False,
-            )
-            if images
-            else []
-        )
+        answers = iter(detect(asked) if asked else [])
         for item, pixels in waiting:
-            yield item, pixels, next(answers) if options.wants(item) else None
+            yield item, pixels, next(answers) if is_wanted(item) else None
         waiting.clear()
-        images.clear()
+        asked.clear()
 
     for item in items:
         pixels = np.empty(0)
         if isinstance(item, Frame):
             pixels = _resized(item.pixels, options.longest)
         waiting.append((item, pixels))
-        if options.wants(item):
-            images.append(Image.fromarray(pixels))
+        if is_wanted(item):
+            asked.append(pixels)
         frames = sum(isinstance(one, Frame) for one, _ in waiting)
-        if len(images) >= batch or not images or frames >= 4 * GPU_BATCH:
+        if len(asked) >= batch or not asked or frames >= max(MOST_WAITING, batch):
             yield from flush()
     yield from flush()
-
-
-def _batch(detector: Detector) -> int:
-    return GPU_BATCH if detector.device.type == "cuda" else 1
 
 
 def _resized(pixels: np.ndarray, longest: int | None) -> np.ndarray:
@@ -296,8 +233,8 @@ class _Tables:
     """The detections of every frame, as JSON lines and as CSV."""
 
     def __init__(self, folder: Path):
-        self._lines = (folder / "detections.jsonl").open("w")
-        self._table = (folder / "detections.csv").open("w", newline="")
+        self._lines = (folder / "detections.jsonl").open("w", encoding="utf-8")
+        self._table = (folder / "detections.csv").open("w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._table)
         self._csv.writerow(
             ["frame", "time", "id", "label", "score", "xmin", "ymin", "xmax", "ymax"]

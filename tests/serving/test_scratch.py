@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rtdetr_demo.errors import DemoError
-from rtdetr_demo.serving.scratch import NoRoom, Scratch
+from rtdetr_demo.errors import DemoError, NoRoom
+from rtdetr_demo.serving.scratch import Scratch
 from tests.support.paths import REPO
 
 HOLD = (

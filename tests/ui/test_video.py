@@ -13,8 +13,8 @@ from rtdetr_demo.errors import Busy, Expired
 from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.serving.jobs import Job, Jobs
 from rtdetr_demo.serving.scratch import Scratch
-from rtdetr_demo.video.io import FILES
-from rtdetr_demo.video.pipeline import Options, Progress, Summary, process
+from rtdetr_demo.video.options import FILES, Options, Progress, Summary
+from rtdetr_demo.video.runner import process
 from tests.serving.test_service import Caller, check_refusal
 from tests.support.app import App
 from tests.support.visitor import Visitor

@@ -1,10 +1,12 @@
 """A clip in; a tracked, annotated clip out."""
 
 import csv
+import dataclasses
 import errno
 import json
 import threading
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,11 +17,13 @@ import torch
 from PIL import Image
 
 from rtdetr_demo.__main__ import main
-from rtdetr_demo.errors import BadInput, TooLarge
+from rtdetr_demo.errors import BadInput, NoRoom, TooLarge
 from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.predictions import Detection
-from rtdetr_demo.video.io import Limits, Reader, Writer
-from rtdetr_demo.video.pipeline import Options, Progress, process
+from rtdetr_demo.predictions import Detection, Predictions, Timing
+from rtdetr_demo.video.io import Frame, Reader, Writer
+from rtdetr_demo.video.options import Limits, Options, Progress
+from rtdetr_demo.video.pipeline import annotate_clip
+from rtdetr_demo.video.runner import process, with_detector
 from rtdetr_demo.video.tracking import Tracker
 from tests.support.paths import EXAMPLES
 
@@ -78,6 +82,15 @@ def look(path: Path) -> dict:
             [f.samples / f.sample_rate for f in container.decode(audio=0)] if seen["sound"] else []
         )
     return {**seen, "seconds_of_sound": sum(heard)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads of PyTorch wait for one another on a machine that has other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +195,7 @@ def test_a_stride_detects_in_every_nth_frame_and_writes_them_all(clip, tmp_path,
 
 
 @pytest.mark.parametrize("stride", [1, 3])
-def test_a_card_gets_frames_in_batches_and_gives_the_same(
-    clip, tmp_path, tiny, stride, monkeypatch
-):
+def test_a_card_gets_frames_in_batches_and_gives_the_same(clip, tmp_path, tiny, stride):
     detector = Detector.load("tiny", tiny, torch.device("cpu"))
     options = Options(threshold=0.8, stride=stride)
     one, many = tmp_path / "one", tmp_path / "many"
@@ -194,8 +205,8 @@ def test_a_card_gets_frames_in_batches_and_gives_the_same(
     detector.detect_batch = (  # type: ignore[method-assign]
         lambda images, *a, **k: sizes.append(len(images)) or real(images, *a, **k)
     )
-    monkeypatch.setattr("rtdetr_demo.video.pipeline._batch", lambda _: 8)
-    assert process(clip, many, detector, options).frames == 20
+    card = dataclasses.replace(with_detector(detector, options), batch=8)
+    assert process(clip, many, card, options).frames == 20
     assert sizes == ([8, 8, 4] if stride == 1 else [7])
     lines = [
         [json.loads(line) for line in (folder / "detections.jsonl").open()]
@@ -324,13 +335,39 @@ def test_past_the_limits_a_clip_is_refused_before_any_work(clip, tmp_path, detec
         process(clip, tmp_path, detector, Options(threshold=0.8), limits=Limits(pixels=1000))
 
 
-def test_a_full_disk_is_a_sentence(clip, tmp_path, detector, monkeypatch):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("frames", [1, 20])
+def test_a_full_disk_is_a_sentence_and_nothing_is_written_after_it(clip, frames):
+    with Reader(clip) as reader:
+        writer = Writer(Path("/dev/full"), reader)
+        pictures = [item for item in reader if isinstance(item, Frame)][:frames]
+
+        def write() -> None:
+            try:
+                for picture in 100 * pictures:
+                    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+                    writer.picture(dataclasses.replace(picture, pixels=noise))
+            finally:
+                writer.close()
+
+        with pytest.raises(NoRoom, match="disk is full"):
+            write()
+
+
+def test_tables_that_find_no_room_are_a_sentence_and_leave_no_files(clip, tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Writer, "picture", lambda self, frame: self._tell(full))
-    with pytest.raises(BadInput, match="disk is full"):
-        process(clip, tmp_path, detector, Options(threshold=0.8))
+    monkeypatch.setattr("rtdetr_demo.video.pipeline._Tables.add", full)
+    nothing = Predictions(
+        "", ("dog",), 160, 120, np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)),
+        np.zeros((1, 1, 4)), Timing(0, 0, 0),
+    )  # fmt: skip
+    with pytest.raises(NoRoom, match="disk is full"):
+        annotate_clip(
+            clip, tmp_path, ("dog",), lambda frames: [nothing] * len(frames), 1, Options(),
+            lambda _: None, threading.Event(), Limits(),
+        )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 

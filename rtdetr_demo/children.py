@@ -1,0 +1,37 @@
+"""Child processes, in which foreign bytes are decoded.
+
+What crashes, hangs or swells there ends there. Whoever starts one keeps a deadline for it.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+PRELOADED = ["rtdetr_demo.media.images", "rtdetr_demo.video.pipeline"]
+"""Imported once, for all of them."""
+
+
+def child_context() -> Any:
+    """How they are started: from a small process that has neither our threads nor our memory."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def settle_as_child(memory_bytes: int | None = None) -> None:
+    """Called first in a child: it goes before its parent when memory runs short, may take
+    `memory_bytes` of address space, and leaves Ctrl-C to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")
+    if memory_bytes and os.name == "posix":
+        import resource
+
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
