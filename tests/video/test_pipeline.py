@@ -4,6 +4,10 @@ import csv
 import dataclasses
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +29,7 @@ from rtdetr_demo.video.options import Limits, Options, Progress
 from rtdetr_demo.video.pipeline import annotate_clip
 from rtdetr_demo.video.runner import process, with_detector
 from rtdetr_demo.video.tracking import Tracker
-from tests.support.paths import EXAMPLES
+from tests.support.paths import EXAMPLES, REPO
 
 
 def make_clip(
@@ -389,5 +393,43 @@ def test_the_command_does_the_same(clip, tmp_path, tiny, capsys):
     assert main(["video", str(clip), str(out), *arguments]) == 0
     assert "20 frames written" in capsys.readouterr().out
     assert len(look(out / "annotated.mp4")["times"]) == 20
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert main(["video", "no-such.mp4", str(out), *arguments]) == 1
+    assert "is not there" in capsys.readouterr().err
+    letter = tmp_path / "letter.mp4"
+    letter.write_text("no video")
+    assert main(["video", str(letter), str(out), *arguments]) == 1
     assert "no video that can be opened" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert main(["video", str(letter), str(tmp_path / "new" / "out.mp4"), *arguments]) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_out_that_ends_like_a_clip_is_one_and_never_the_source(clip, tmp_path, tiny, capsys):
+    out = tmp_path / "made" / "out.mp4"
+    arguments = ["--checkpoint", str(tiny), "--layers", "1", "--runtime", "torch"]
+    assert main(["video", str(clip), str(out), *arguments]) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv", "out.jsonl", "out.mp4"]
+    assert len(look(out)["times"]) == 20
+    assert main(["video", str(out), str(out), *arguments]) == 1
+    assert "OUT is IN" in capsys.readouterr().err
+    assert main(["video", str(clip), str(out.with_suffix(".avi")), *arguments]) == 1
+    assert "name it out.mp4" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_is_done_and_it_plays(tmp_path, tiny):
+    source = make_clip(tmp_path / "long.mp4", frames=2000, size=(64, 48), sound=None)
+    command = ["video", str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(tiny)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rtdetr_demo", *command, "--runtime", "torch"],
+        cwd=REPO, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout
+    process.stdout.read(1)  # progress begins
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the children as well
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    frames = len(look(tmp_path / "out.mp4")["times"])
+    assert f"Stopped: {frames} frames written" in output.decode()
+    assert 0 < frames < 2000
