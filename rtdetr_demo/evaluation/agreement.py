@@ -1,6 +1,6 @@
 """How far two sets of detections are the same: the one definition of it.
 
-`lib/agreement.js` of the page is this in JavaScript; both are held to the same cases
+`agreement` of the page's `lib/predictions.js` is this in JavaScript; both are held to the same cases
 (`tests/support/agreement_cases.json`).
 """
 

@@ -66,7 +66,13 @@ export async function mount({ element, config, server = null, upload, base }) {
   app.actions.refreshStatus().then(() => {
     const { result, status } = store.get();
     // The first picture was shipped with detections of the bundled checkpoint.
-    if (isFirst && result && !result.id && status?.here && result.settings.checkpoint !== status.checkpoint)
+    if (
+      isFirst &&
+      result &&
+      !result.id &&
+      status?.here &&
+      result.settings.checkpoint !== status.checkpoint
+    )
       app.actions.again();
     else if (isFirst && (asked.state.queries || asked.state.size)) app.actions.again();
   });
@@ -149,7 +155,8 @@ function keepAddress({ store, config, actions }) {
     const { state, photo } = read(location.search);
     const before = store.get();
     const usual = initial(config);
-    const { depth, ...rest } = { ...pick(usual, STEPPED), ...state };
+    const rest = { ...pick(usual, STEPPED), ...state };
+    delete rest.depth; // it waits for the picture
     store.set(rest);
     const now = store.get().result?.source;
     const wanted = photo ?? { example: config.examples[0].name };
@@ -163,7 +170,16 @@ function keepAddress({ store, config, actions }) {
 }
 
 /** @type {(keyof State)[]} */
-const STEPPED = ["source", "view", "checkpoint", "queries", "size", "compare", "hideDoubles", "runtime"];
+const STEPPED = [
+  "source",
+  "view",
+  "checkpoint",
+  "queries",
+  "size",
+  "compare",
+  "hideDoubles",
+  "runtime",
+];
 
 /**
  * @param {State} state
@@ -171,4 +187,6 @@ const STEPPED = ["source", "view", "checkpoint", "queries", "size", "compare", "
  * @returns {Partial<State>}
  */
 const pick = (state, keys) =>
-  Object.fromEntries(Object.entries(state).filter(([key]) => keys.includes(/** @type {any} */ (key))));
+  Object.fromEntries(
+    Object.entries(state).filter(([key]) => keys.includes(/** @type {any} */ (key))),
+  );

@@ -3,6 +3,14 @@ import { AppElement, define } from "../lib/element.js";
 
 /** "+ Your picture": upload, paste, address, snapshot, in one dialog. */
 class RtAddPicture extends AppElement {
+  get dialog() {
+    return this.$("dialog", HTMLDialogElement);
+  }
+
+  get video() {
+    return this.$("video", HTMLVideoElement);
+  }
+
   render() {
     this.innerHTML = `
       <dialog aria-labelledby="add-title">
@@ -20,64 +28,60 @@ class RtAddPicture extends AppElement {
           <button type="button" class="primary snap" hidden>Take the picture</button>
         </div>
       </dialog>`;
-    this.dialog = /** @type {HTMLDialogElement} */ (this.part("dialog"));
-    this.video = /** @type {HTMLVideoElement} */ (this.part("video"));
-    const file = /** @type {HTMLInputElement} */ (this.part('input[type="file"]'));
-    const address = /** @type {HTMLInputElement} */ (this.part('input[type="url"]'));
-    this.on(this.part(".close"), "click", () => this.dialog?.close());
-    this.on(this.dialog, "click", (event) => event.target === this.dialog && this.dialog?.close());
+    const file = this.$('input[type="file"]', HTMLInputElement);
+    const address = this.$('input[type="url"]', HTMLInputElement);
+    this.on(this.$(".close"), "click", () => this.dialog.close());
+    this.on(this.dialog, "click", (event) => event.target === this.dialog && this.dialog.close());
     this.on(this.dialog, "close", () => this.#stopCamera());
-    this.on(this.part(".drop"), "click", () => file.click());
+    this.on(this.$(".drop"), "click", () => file.click());
     this.on(file, "change", () => {
       const [chosen] = file.files ?? [];
       file.value = "";
       if (chosen) this.#take(() => this.app.actions.openFile(chosen));
     });
-    this.on(this.part(".address"), "submit", (event) => {
+    this.on(this.$(".address"), "submit", (event) => {
       event.preventDefault();
       const url = address.value.trim();
       if (!url) return this.#wrong("Type or paste the address of a picture first.");
       this.#take(() => this.app.actions.openPhoto({ url }));
     });
-    this.on(this.part(".start"), "click", () => this.#startCamera());
-    this.on(this.part(".snap"), "click", async () => {
-      if (!this.video) return;
+    this.on(this.$(".start"), "click", () => this.#startCamera());
+    this.on(this.$(".snap"), "click", async () => {
       const picture = await takePicture(this.video);
       this.#take(() => this.app.actions.openPhoto({ file: picture }));
     });
-    this.follow(["result"], () => this.dialog?.open && this.dialog.close());
+    this.follow(["result"], () => this.dialog.open && this.dialog.close());
   }
 
   open() {
     this.#wrong("");
-    this.dialog?.showModal();
+    this.dialog.showModal();
   }
 
   /** @param {() => void} work */
   #take(work) {
     this.#wrong("");
-    this.dialog?.close();
+    this.dialog.close();
     work();
   }
 
   async #startCamera() {
-    if (!this.video) return;
     const trouble = await openCamera(this.video);
     this.#wrong(trouble);
-    this.video.hidden = this.part(".snap").hidden = Boolean(trouble);
-    this.part(".start").hidden = !trouble;
+    this.video.hidden = this.$(".snap").hidden = Boolean(trouble);
+    this.$(".start").hidden = !trouble;
   }
 
   #stopCamera() {
-    if (this.video) closeCamera(this.video);
-    this.part("video").hidden = this.part(".snap").hidden = true;
-    this.part(".start").hidden = false;
+    closeCamera(this.video);
+    this.$("video").hidden = this.$(".snap").hidden = true;
+    this.$(".start").hidden = false;
   }
 
   /** @param {string} sentence */
   #wrong(sentence) {
-    this.part(".wrong").hidden = !sentence;
-    this.part(".wrong").textContent = sentence;
+    this.$(".wrong").hidden = !sentence;
+    this.$(".wrong").textContent = sentence;
   }
 }
 

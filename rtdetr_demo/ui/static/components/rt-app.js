@@ -22,11 +22,11 @@ class RtApp extends AppElement {
         <div class="below"></div>
       </main>
       <p class="told" role="status"></p>`;
-    this.part(".bench").prepend(create("rt-stage", this.app));
-    this.part(".controls").append(create("rt-ladder", this.app), create("rt-confidence", this.app));
-    this.part(".below").append(create("rt-views", this.app));
+    this.$(".bench").prepend(create("rt-stage", this.app));
+    this.$(".controls").append(create("rt-ladder", this.app), create("rt-confidence", this.app));
+    this.$(".below").append(create("rt-views", this.app));
     this.follow(["status", "result", "checkpoint"], () => this.#pill());
-    this.on(this.part(".pill"), "click", () => this.#sheet());
+    this.on(this.$(".pill"), "click", () => this.#sheet());
     for (const type of ["dragenter", "dragover"])
       this.on(window, type, (event) => {
         event.preventDefault();
@@ -45,7 +45,11 @@ class RtApp extends AppElement {
     const id = result?.settings.checkpoint ?? status?.serving ?? config.serving;
     const info = config.checkpoints.find((one) => one.id === id);
     const running = status?.download?.running;
-    const state = running ? "busy" : (status?.missing ?? config.serving !== config.wanted) ? "away" : "ok";
+    const state = running
+      ? "busy"
+      : (status?.missing ?? config.serving !== config.wanted)
+        ? "away"
+        : "ok";
     const words = {
       busy: "A checkpoint is on its way from the hub.",
       away: status?.notice || "The hub has not been reached.",
@@ -54,15 +58,19 @@ class RtApp extends AppElement {
     const runtime = status?.checkpoint === id ? status.latency?.runtime : undefined;
     const classes = result && `${result.predictions.classes.length} classes`;
     const short = info?.title.replace(" RT-DETR", "") ?? id;
-    this.part(".pill-text").textContent = [short, classes, runtime].filter(Boolean).join(" · ");
-    this.part(".dot").dataset.state = state;
-    this.part(".pill").setAttribute("aria-label", `Checkpoint: ${this.part(".pill-text").textContent}. ${words}`);
-    this.part(".pill").title = words;
+    this.$(".pill-text").textContent = [short, classes, runtime].filter(Boolean).join(" · ");
+    this.$(".dot").dataset.state = state;
+    this.$(".pill").setAttribute(
+      "aria-label",
+      `Checkpoint: ${this.$(".pill-text").textContent}. ${words}`,
+    );
+    this.$(".pill").title = words;
   }
 
   async #sheet() {
     await import("./rt-checkpoint-sheet.js");
-    const sheet = this.querySelector("rt-checkpoint-sheet") ?? create("rt-checkpoint-sheet", this.app);
+    const sheet =
+      this.querySelector("rt-checkpoint-sheet") ?? create("rt-checkpoint-sheet", this.app);
     if (!sheet.isConnected) this.append(sheet);
     /** @type {any} */ (sheet).open();
   }

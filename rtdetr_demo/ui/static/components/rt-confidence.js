@@ -25,11 +25,11 @@ class RtConfidence extends AppElement {
         <div class="chips" role="group" aria-label="Classes"></div>
       </section>`;
     const { store } = this.app;
-    this.input = /** @type {HTMLInputElement} */ (this.part("#threshold"));
-    this.on(this.input, "input", () =>
-      store.set({ threshold: Number(this.input.value), thresholdChosen: true }),
+    const input = this.$("#threshold", HTMLInputElement);
+    this.on(input, "input", () =>
+      store.set({ threshold: Number(input.value), thresholdChosen: true }),
     );
-    this.on(this.part(".chips"), "click", (event) => {
+    this.on(this.$(".chips"), "click", (event) => {
       const { label, act } = event.target.closest("button")?.dataset ?? {};
       const { hidden, hideDoubles } = store.get();
       if (act === "doubles") store.set({ hideDoubles: !hideDoubles });
@@ -41,9 +41,9 @@ class RtConfidence extends AppElement {
       }
     });
     this.follow(["threshold"], ({ threshold }) => {
-      this.input.value = String(threshold);
-      this.part("output").textContent = threshold.toFixed(2);
-      this.part(".handle").style.left = `${100 * threshold}%`;
+      input.value = String(threshold);
+      this.$("output").textContent = threshold.toFixed(2);
+      this.$(".handle").style.left = `${100 * threshold}%`;
     });
     this.follow(["result", "depth"], (state) => this.#bars(state));
     this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) =>
@@ -56,8 +56,8 @@ class RtConfidence extends AppElement {
     if (!result || !hasLayer(result, depth)) return;
     const counts = histogram(result.predictions, depth, BINS);
     const most = Math.log1p(Math.max(...counts, 1));
-    this.querySelectorAll(".bars i").forEach((bar, i) => {
-      /** @type {HTMLElement} */ (bar).style.height = `${(100 * Math.log1p(counts[i])) / most}%`;
+    this.$$(".bars i").forEach((bar, i) => {
+      bar.style.height = `${(100 * Math.log1p(counts[i])) / most}%`;
     });
   }
 
@@ -81,8 +81,10 @@ class RtConfidence extends AppElement {
         `<i style="background:${color}"></i>${escapeText(label)} <b>${count}</b></button>`
       );
     });
-    this.part(".chips").innerHTML =
-      (chips.length ? chips.join("") : '<span class="hint">Nothing scores above the threshold.</span>') +
+    this.$(".chips").innerHTML =
+      (chips.length
+        ? chips.join("")
+        : '<span class="hint">Nothing scores above the threshold.</span>') +
       (hidden.size ? '<button type="button" data-act="all" class="plain">show all</button>' : "") +
       `<button type="button" data-act="doubles" class="toggle" aria-pressed="${hideDoubles}" ` +
       `title="Boxes of one class that overlap by more than 0.7 (IoU): the best stays">` +

@@ -25,6 +25,8 @@ const COLUMNS = [
 class RtDetections extends AppElement {
   /** @type {{key: Column, descending: boolean}} */
   sort = { key: "score", descending: true };
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  tail = undefined;
 
   render() {
     this.innerHTML = `
@@ -41,10 +43,10 @@ class RtDetections extends AppElement {
         <p class="hint">Click a box or a row to see how it came about, layer by layer.</p>
         <div class="life" aria-live="polite"></div>
       </aside>`;
-    this.part("aside").prepend(create("rt-export", this.app));
+    this.$("aside").prepend(create("rt-export", this.app));
     const { store } = this.app;
-    const body = this.part("tbody");
-    this.on(this.part("thead"), "click", (event) => {
+    const body = this.$("tbody");
+    this.on(this.$("thead"), "click", (event) => {
       const key = /** @type {Column | undefined} */ (event.target.closest("th")?.dataset.key);
       if (!key) return;
       const descending = this.sort.key === key ? !this.sort.descending : key !== "label";
@@ -56,7 +58,9 @@ class RtDetections extends AppElement {
     this.on(body, "pointerover", (event) => store.set({ hovered: keyOf(event) }));
     this.on(body, "pointerleave", () => store.set({ hovered: null }));
     this.on(body, "click", (event) => store.set({ selected: keyOf(event) }));
-    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) => this.#rows(state));
+    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) =>
+      this.#rows(state),
+    );
     this.follow(["hovered", "selected"], (state) => this.#light(state));
     this.follow(["result", "selected", "depth"], (state) => this.#life(state));
   }
@@ -77,7 +81,7 @@ class RtDetections extends AppElement {
         key === "label" ? a.label.localeCompare(b.label) : Number(a[key]) - Number(b[key]);
       return (descending ? -order : order) || a.index - b.index;
     });
-    const body = this.part("tbody");
+    const body = this.$("tbody");
     const markup = (/** @type {typeof rows} */ some) =>
       some.map((row) => this.#row(row, row.area, state)).join("");
     body.innerHTML = rows.length
@@ -86,11 +90,14 @@ class RtDetections extends AppElement {
     clearTimeout(this.tail);
     // A long table's tail waits until the picture has been painted.
     if (rows.length > ROWS_AT_ONCE)
-      this.tail = setTimeout(() => body.insertAdjacentHTML("beforeend", markup(rows.slice(ROWS_AT_ONCE))), 80);
-    for (const head of this.querySelectorAll("th[data-key]"))
+      this.tail = setTimeout(
+        () => body.insertAdjacentHTML("beforeend", markup(rows.slice(ROWS_AT_ONCE))),
+        80,
+      );
+    for (const head of this.$$("th[data-key]"))
       head.setAttribute(
         "aria-sort",
-        /** @type {HTMLElement} */ (head).dataset.key === key
+        head.dataset.key === key
           ? descending ? "descending" : "ascending"
           : "none",
       ); // prettier-ignore
@@ -115,7 +122,7 @@ class RtDetections extends AppElement {
 
   /** @param {State} state */
   #light({ hovered, selected }) {
-    for (const row of /** @type {NodeListOf<HTMLElement>} */ (this.querySelectorAll("tbody tr"))) {
+    for (const row of this.$$(".table tbody tr")) {
       row.classList.toggle("lit", row.dataset.key === hovered);
       row.classList.toggle("chosen", row.dataset.key === selected);
     }
@@ -125,8 +132,8 @@ class RtDetections extends AppElement {
   #life(state) {
     const { result, selected } = state;
     const one = selected && detectionsOf(state).find((found) => found.key === selected);
-    const box = this.part(".life");
-    this.part(".hint").hidden = Boolean(one);
+    const box = this.$(".life");
+    this.$(".hint").hidden = Boolean(one);
     if (!result || !one) {
       box.innerHTML = "";
       return;

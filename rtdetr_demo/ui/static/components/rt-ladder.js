@@ -9,6 +9,12 @@ import { latencyOf, shown } from "../lib/view_model.js";
  * @typedef {import("../lib/types.js").State} State
  */
 class RtLadder extends AppElement {
+  ladder = ladderOf(null, 1);
+
+  get input() {
+    return this.$("#depth", HTMLInputElement);
+  }
+
   render() {
     this.innerHTML = `
       <section class="card" aria-labelledby="ladder-title">
@@ -18,7 +24,7 @@ class RtLadder extends AppElement {
         </div>
         <p class="big"><output for="depth"></output> <span class="unit"></span></p>
         <div class="axis">
-          <svg class="worth" aria-hidden="true"></svg>
+          <div class="worth" aria-hidden="true"></div>
           <div class="legend" aria-hidden="true"><span class="agree">agreement on this picture</span><span class="ap"></span></div>
           <div class="track">
             <div class="segments" aria-hidden="true"></div>
@@ -43,13 +49,13 @@ class RtLadder extends AppElement {
           <select aria-label="Layer to compare with"></select>
         </div>
       </section>`;
-    this.input = /** @type {HTMLInputElement} */ (this.part("#depth"));
     this.#wire();
-    this.follow(["result", "status", "depth", "threshold", "hidden", "hideDoubles", "compare"], (state) =>
-      this.#show(state),
+    this.follow(
+      ["result", "status", "depth", "threshold", "hidden", "hideDoubles", "compare"],
+      (state) => this.#show(state),
     );
     this.follow(["playing"], ({ playing }) => {
-      this.part(".play").innerHTML = playing
+      this.$(".play").innerHTML = playing
         ? '<span aria-hidden="true">■</span> stop'
         : '<span aria-hidden="true">▶</span> play';
     });
@@ -63,14 +69,14 @@ class RtLadder extends AppElement {
       store.set({ depth: Math.min(Math.max(depth, 1), most) });
     };
     this.on(this.input, "input", () => choose(Number(this.input.value)));
-    this.on(this.part(".less"), "click", () => choose(store.get().depth - 1));
-    this.on(this.part(".more"), "click", () => choose(store.get().depth + 1));
-    this.on(this.part(".play"), "click", () => actions.play());
+    this.on(this.$(".less"), "click", () => choose(store.get().depth - 1));
+    this.on(this.$(".more"), "click", () => choose(store.get().depth + 1));
+    this.on(this.$(".play"), "click", () => actions.play());
     // The axis is in milliseconds and no range input's: a pointer is read on it by ourselves.
-    const axis = this.part(".axis");
+    const axis = this.$(".axis");
     let dragging = false;
     const follow = (/** @type {PointerEvent} */ event) => {
-      const box = this.part(".track").getBoundingClientRect();
+      const box = this.$(".track").getBoundingClientRect();
       choose(this.ladder.depthAt((event.clientX - box.left) / box.width));
     };
     this.on(axis, "pointerdown", (event) => {
@@ -84,8 +90,8 @@ class RtLadder extends AppElement {
     this.on(axis, "pointermove", (event) => dragging && follow(event));
     for (const type of ["pointerup", "pointercancel"])
       this.on(axis, type, () => (dragging = false));
-    const box = /** @type {HTMLInputElement} */ (this.part(".compare input"));
-    const select = /** @type {HTMLSelectElement} */ (this.part(".compare select"));
+    const box = this.$(".compare input", HTMLInputElement);
+    const select = this.$(".compare select", HTMLSelectElement);
     const compare = () => store.set({ compare: box.checked ? Number(select.value) : null });
     this.on(box, "change", compare);
     this.on(select, "change", () => {
@@ -102,22 +108,30 @@ class RtLadder extends AppElement {
     const full = result.depth;
     const latency = latencyOf(state, this.app.config);
     this.ladder = ladderOf(latency, full);
-    const card = this.app.config.checkpoints.find((one) => one.id === result.settings.checkpoint)?.measured;
+    const card = this.app.config.checkpoints.find(
+      (one) => one.id === result.settings.checkpoint,
+    )?.measured;
     const ap = card?.ap.length === full ? card.ap : null;
     this.input.max = String(full);
     this.input.value = String(depth);
     this.#segments(latency, full, depth);
-    this.#worth(all.agreements.map((one) => one.f1), ap, depth);
+    this.#worth(
+      all.agreements.map((one) => one.f1),
+      ap,
+      depth,
+    );
     this.#facts(state, latency, all, ap);
-    this.part(".handle").style.left = `${100 * this.ladder.ends[depth - 1]}%`;
-    this.part(".depth").textContent = `${depth} of ${full} layers`;
-    /** @type {HTMLButtonElement} */ (this.part(".less")).disabled = depth <= 1;
-    /** @type {HTMLButtonElement} */ (this.part(".more")).disabled = depth >= full;
-    const select = /** @type {HTMLSelectElement} */ (this.part(".compare select"));
+    this.$(".handle").style.left = `${100 * this.ladder.ends[depth - 1]}%`;
+    this.$(".depth").textContent = `${depth} of ${full} layers`;
+    this.$(".less", HTMLButtonElement).disabled = depth <= 1;
+    this.$(".more", HTMLButtonElement).disabled = depth >= full;
+    const select = this.$(".compare select", HTMLSelectElement);
     if (select.options.length !== full)
-      select.innerHTML = Array.from({ length: full }, (_, i) => `<option>${i + 1}</option>`).join("");
+      select.innerHTML = Array.from({ length: full }, (_, i) => `<option>${i + 1}</option>`).join(
+        "",
+      );
     if (compare) select.value = String(compare);
-    /** @type {HTMLInputElement} */ (this.part(".compare input")).checked = compare !== null;
+    this.$(".compare input", HTMLInputElement).checked = compare !== null;
   }
 
   /**
@@ -128,7 +142,7 @@ class RtLadder extends AppElement {
   #segments(latency, full, depth) {
     const segments = segmentsOf(latency, full);
     const key = JSON.stringify(segments);
-    const box = this.part(".segments");
+    const box = this.$(".segments");
     if (box.dataset.key !== key) {
       box.dataset.key = key;
       box.innerHTML = segments
@@ -138,13 +152,13 @@ class RtLadder extends AppElement {
         )
         .join("");
       const total = latency?.total_ms.at(-1);
-      this.part(".scale").innerHTML = total
+      this.$(".scale").innerHTML = total
         ? [0, 1 / 3, 2 / 3, 1]
             .map((at) => `<span>${format(at * total)}${at === 0 || at === 1 ? " ms" : ""}</span>`)
             .join("")
         : "<span>not measured yet</span>";
     }
-    for (const one of /** @type {NodeListOf<HTMLElement>} */ (box.querySelectorAll("[data-layer]")))
+    for (const one of this.$$(".segments [data-layer]"))
       one.classList.toggle("cut", Number(one.dataset.layer) > depth);
   }
 
@@ -158,7 +172,9 @@ class RtLadder extends AppElement {
     const x = (/** @type {number} */ i) => this.ladder.middles[i] * width;
     const y = (/** @type {number} */ share) => pad + (1 - share) * (height - 2 * pad);
     const line = (/** @type {number[]} */ values) =>
-      values.map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+      values
+        .map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`)
+        .join("");
     const most = ap && Math.max(...ap);
     const dots = agreements
       .map((value, i) => {
@@ -166,16 +182,14 @@ class RtLadder extends AppElement {
         return `<i class="dot ${i + 1 === depth ? "now" : ""}" style="${at}"></i>`;
       })
       .join("");
-    const svg = this.part(".worth");
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.innerHTML =
-      [0, 0.5, 1].map((at) => `<line class="grid" x1="0" x2="${width}" y1="${y(at)}" y2="${y(at)}"/>`).join("") +
+    this.$(".worth").innerHTML =
+      `<svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none">` +
+      [0, 0.5, 1]
+        .map((at) => `<line class="grid" x1="0" x2="${width}" y1="${y(at)}" y2="${y(at)}"/>`)
+        .join("") +
       (ap && most ? `<path class="ap" d="${line(ap.map((value) => value / most))}"/>` : "") +
-      `<path class="agree" d="${line(agreements)}"/>`;
-    this.querySelectorAll(".axis > .dot").forEach((dot) => dot.remove());
-    svg.insertAdjacentHTML("afterend", dots);
-    this.part(".legend .ap").textContent = ap ? "AP on 500 photographs" : "";
+      `<path class="agree" d="${line(agreements)}"/></svg>${dots}`;
+    this.$(".legend .ap").textContent = ap ? "AP on 500 photographs" : "";
   }
 
   /**
@@ -189,13 +203,17 @@ class RtLadder extends AppElement {
     const measuring = status?.measuring ?? true;
     const ms = latency?.total_ms[depth - 1];
     const spread = latency?.spread_ms?.[depth - 1];
-    const put = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ words) => {
-      const cell = this.part(`.facts .${name}`);
+    const put = (
+      /** @type {string} */ name,
+      /** @type {string} */ value,
+      /** @type {string} */ words,
+    ) => {
+      const cell = this.$(`.facts .${name}`);
       cell.textContent = value;
       /** @type {HTMLElement} */ (cell.previousElementSibling).textContent = words;
     };
-    this.part(".big output").textContent = ms ? format(ms) : `${depth} / ${full}`;
-    this.part(".unit").textContent = ms
+    this.$(".big output").textContent = ms ? format(ms) : `${depth} / ${full}`;
+    this.$(".unit").textContent = ms
       ? `ms${spread ? ` ± ${format(spread)}` : ""} · ${format(1000 / ms)} FPS`
       : measuring
         ? "layers, being timed"
@@ -204,13 +222,17 @@ class RtLadder extends AppElement {
     put(
       "saved",
       depth === full ? "all layers" : saved ? `−${format(saved.ms)} ms` : "no less",
-      depth === full ? "nothing cut" : saved ? `${saved.times.toFixed(saved.times < 1.1 ? 2 : 1)}× faster` : "within noise",
+      depth === full
+        ? "nothing cut"
+        : saved
+          ? `${saved.times.toFixed(saved.times < 1.1 ? 2 : 1)}× faster`
+          : "within noise",
     );
     const { kept, of, extra } = all.agreements[depth - 1];
     put("kept", `${kept} of ${of}`, extra ? `kept, ${extra} more` : "detections kept");
-    this.part(".facts .worth-ap").parentElement?.toggleAttribute("hidden", !ap);
+    this.$(".facts .worth-ap").parentElement?.toggleAttribute("hidden", !ap);
     if (ap) put("worth-ap", ap[depth - 1].toFixed(1), `AP, of ${ap[full - 1].toFixed(1)}`);
-    this.part(".where").textContent = latency
+    this.$(".where").textContent = latency
       ? latency.from
         ? `Times from ${latency.from}${measuring ? "; being measured here now" : ""}.`
         : `Measured on this ${latency.device.toUpperCase()}, ${latency.runtime}, ${latency.precision}.`
@@ -224,6 +246,10 @@ class RtLadder extends AppElement {
 
 /** @param {number} value */
 const format = (value) =>
-  value < 10 ? value.toFixed(1) : value < 100 ? value.toFixed(value % 1 ? 1 : 0) : String(Math.round(value));
+  value < 10
+    ? value.toFixed(1)
+    : value < 100
+      ? value.toFixed(value % 1 ? 1 : 0)
+      : String(Math.round(value));
 
 define("rt-ladder", RtLadder);

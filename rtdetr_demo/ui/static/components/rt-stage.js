@@ -4,6 +4,11 @@ import { detectionsOf, shown } from "../lib/view_model.js";
 import { SOURCES } from "../lib/views.js";
 import "./rt-filmstrip.js";
 
+/** @type {Record<string, number>} */
+const STEP_KEYS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+/** @type {Record<string, number>} */
+const DIVIDER_KEYS = { ArrowLeft: -0.02, ArrowRight: 0.02, Home: -1, End: 1 };
+
 /**
  * The picture with boxes over it, whatever its source. `drawn` is what the canvas shows: the
  * detections and the ghosts.
@@ -14,13 +19,23 @@ import "./rt-filmstrip.js";
 class RtStage extends AppElement {
   /** @type {{detections: Detection[], ghosts: Detection[]}} */
   drawn = { detections: [], ghosts: [] };
+  boxes = new BoxCanvas(document.createElement("canvas"));
+  dragging = false;
+  /** @type {import("../lib/types.js").Result | null} */
+  lastResult = null;
+  lastDepth = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  waiting = undefined;
+
+  get frame() {
+    return this.$(".frame");
+  }
 
   render() {
     const sources = [{ name: "photo", title: "Photo" }, ...SOURCES];
     this.innerHTML = `
       <div class="frame" tabindex="0" role="group">
         <div class="media"><img alt="" hidden /></div>
-        <canvas aria-hidden="true"></canvas>
         <div class="divider" role="slider" tabindex="0" aria-label="Divider of the comparison" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
         <span class="side left" hidden></span><span class="side right" hidden></span>
         <div class="busy" role="status" hidden><i class="spinner"></i><span></span></div>
@@ -36,43 +51,51 @@ class RtStage extends AppElement {
       </div>
       <p class="problem" role="alert" hidden></p>`;
     this.append(create("rt-filmstrip", this.app));
-    this.frame = this.part(".frame");
-    this.image = this.part(".media img", HTMLImageElement);
-    this.canvas = new BoxCanvas(/** @type {HTMLCanvasElement} */ (this.part("canvas")));
-    this.lastResult = null;
+    this.boxes.canvas.setAttribute("aria-hidden", "true");
+    this.$(".media").after(this.boxes.canvas);
     this.#wire();
     this.follow(["source"], (state) => this.#showSource(state));
     this.follow(["result"], (state) => this.#showPicture(state));
     this.follow(
-      ["result", "depth", "threshold", "hidden", "hideDoubles", "compare", "split", "hovered", "selected"],
+      [
+        "result",
+        "depth",
+        "threshold",
+        "hidden",
+        "hideDoubles",
+        "compare",
+        "split",
+        "hovered",
+        "selected",
+      ],
       (state) => this.#draw(state),
     );
     this.follow(["busy"], ({ busy }) => this.#busy(busy));
     this.follow(["problem"], ({ problem }) => {
-      this.part(".problem").hidden = !problem;
-      this.part(".problem").textContent = problem;
+      this.$(".problem").hidden = !problem;
+      this.$(".problem").textContent = problem;
     });
   }
 
   #wire() {
-    const { store, actions } = this.app;
+    const { store } = this.app;
     const observer = new ResizeObserver(() => this.#resize());
     observer.observe(this.frame);
     this.atEnd(() => observer.disconnect());
-    this.on(this.part(".add"), "click", async () => {
+    this.on(this.$(".add"), "click", async () => {
       await import("./rt-add-picture.js");
       const dialog = this.querySelector("rt-add-picture") ?? create("rt-add-picture", this.app);
       if (!dialog.isConnected) this.append(dialog);
       /** @type {any} */ (dialog).open();
     });
-    this.on(this.part(".sources"), "click", (event) => {
+    this.on(this.$(".sources"), "click", (event) => {
       const name = event.target.closest("button")?.dataset.source;
       if (name) store.set({ source: name, problem: "" });
     });
-    tabsByArrows(this, this.part(".sources"));
+    tabsByArrows(this, this.$(".sources"));
     const under = (/** @type {PointerEvent} */ event) => {
       const box = this.frame.getBoundingClientRect();
-      return this.canvas.at(event.clientX - box.left, event.clientY - box.top);
+      return this.boxes.at(event.clientX - box.left, event.clientY - box.top);
     };
     this.on(this.frame, "pointermove", (event) => {
       if (!this.dragging) store.set({ hovered: under(event)?.key ?? null });
@@ -83,17 +106,16 @@ class RtStage extends AppElement {
       store.set({ selected: under(event)?.key ?? null });
     });
     this.on(this.frame, "keydown", (event) => this.#step(event));
-    this.#wireDivider(actions);
+    this.#wireDivider();
   }
 
   #wireDivider() {
     const { store } = this.app;
-    const divider = this.part(".divider");
-    this.dragging = false;
+    const divider = this.$(".divider");
     const move = (/** @type {PointerEvent} */ event) => {
       const box = this.frame.getBoundingClientRect();
-      const { scale, left } = this.canvas.layout();
-      const width = (this.canvas.scene?.size.width ?? 1) * scale;
+      const { scale, left } = this.boxes.layout();
+      const width = (this.boxes.scene?.size.width ?? 1) * scale;
       store.set({ split: Math.min(1, Math.max(0, (event.clientX - box.left - left) / width)) });
     };
     this.on(divider, "pointerdown", (event) => {
@@ -106,7 +128,7 @@ class RtStage extends AppElement {
     for (const type of ["pointerup", "pointercancel"])
       this.on(divider, type, () => (this.dragging = false));
     this.on(divider, "keydown", (event) => {
-      const by = { ArrowLeft: -0.02, ArrowRight: 0.02, Home: -1, End: 1 }[event.key];
+      const by = DIVIDER_KEYS[event.key];
       if (!by) return;
       event.preventDefault();
       event.stopPropagation();
@@ -114,18 +136,23 @@ class RtStage extends AppElement {
     });
   }
 
-  /** Arrow keys on the stage step through the detections; Enter opens one. */
+  /**
+   * Arrow keys on the stage step through the detections; Enter opens one.
+   *
+   * @param {KeyboardEvent} event
+   */
   #step(event) {
     if (event.target !== this.frame) return;
     const { store } = this.app;
     const found = detectionsOf(store.get());
     if (event.key === "Escape") return store.set({ hovered: null, selected: null });
     if (event.key === "Enter") return store.set({ selected: store.get().hovered });
-    const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const move = STEP_KEYS[event.key];
     if (!move || !found.length) return;
     event.preventDefault();
     const at = found.findIndex((one) => one.key === store.get().hovered);
-    const next = at < 0 ? (move > 0 ? 0 : found.length - 1) : (at + move + found.length) % found.length;
+    const next =
+      at < 0 ? (move > 0 ? 0 : found.length - 1) : (at + move + found.length) % found.length;
     store.set({ hovered: found[next].key });
     const { label, score } = found[next];
     this.frame.setAttribute(
@@ -136,13 +163,13 @@ class RtStage extends AppElement {
 
   /** @param {State} state */
   async #showSource({ source }) {
-    for (const tab of this.part(".sources").querySelectorAll("button")) {
+    for (const tab of this.$$(".sources button")) {
       const chosen = tab.dataset.source === source;
       tab.setAttribute("aria-selected", String(chosen));
       tab.tabIndex = chosen ? 0 : -1;
     }
     this.dataset.source = source;
-    const media = this.part(".media");
+    const media = this.$(".media");
     for (const other of media.querySelectorAll("[data-of]"))
       if (/** @type {HTMLElement} */ (other).dataset.of !== source) other.remove();
     const entry = SOURCES.find((one) => one.name === source);
@@ -156,13 +183,11 @@ class RtStage extends AppElement {
 
   /** @param {State} state */
   #showPicture({ result }) {
-    this.image.hidden = !result?.picture;
-    if (result?.picture && this.image.src !== result.picture) {
-      this.image.src = result.picture;
-      this.image.alt = result.title;
-    }
-    if (result) {
-      this.style.setProperty("--ratio", String(result.predictions.width / result.predictions.height));
+    const image = this.$(".media > img", HTMLImageElement);
+    image.hidden = !result?.picture;
+    if (result?.picture && image.src !== result.picture) {
+      image.src = result.picture;
+      image.alt = result.title;
     }
   }
 
@@ -173,12 +198,12 @@ class RtStage extends AppElement {
     if (!result || !all) return;
     const detections = all.byDepth[depth - 1] ?? [];
     const ghosts = compare ? [] : (all.agreements[depth - 1]?.lost ?? []);
-    const sameScene = this.lastResult === result && this.canvas.scene !== null;
+    const sameScene = this.lastResult === result && this.boxes.scene !== null;
     const moved = sameScene && this.lastDepth !== depth;
     this.lastResult = result;
     this.lastDepth = depth;
     this.drawn = { detections, ghosts };
-    this.canvas.show(
+    this.boxes.show(
       {
         detections,
         ghosts,
@@ -202,14 +227,17 @@ class RtStage extends AppElement {
 
   /** @param {State} state */
   #placeDivider({ compare, split, depth }) {
-    const { scale, left } = this.canvas.layout();
-    const width = (this.canvas.scene?.size.width ?? 1) * scale;
-    const divider = this.part(".divider");
+    const { scale, left } = this.boxes.layout();
+    const width = (this.boxes.scene?.size.width ?? 1) * scale;
+    const divider = this.$(".divider");
     divider.hidden = compare === null;
     divider.style.left = `${left + width * split}px`;
     divider.setAttribute("aria-valuenow", String(Math.round(100 * split)));
-    for (const [name, layer] of /** @type {const} */ ([["left", compare], ["right", depth]])) {
-      const side = this.part(`.side.${name}`);
+    for (const [name, layer] of /** @type {const} */ ([
+      ["left", compare],
+      ["right", depth],
+    ])) {
+      const side = this.$(`.side.${name}`);
       side.hidden = compare === null;
       side.textContent = `${layer} layer${layer === 1 ? "" : "s"}`;
       side.style.left = `${left + width * split}px`;
@@ -219,7 +247,7 @@ class RtStage extends AppElement {
   /** What lies over the picture, so that no label lies under it. */
   #obstacles() {
     const origin = this.frame.getBoundingClientRect();
-    return [this.part(".sources"), this.part(".add"), this.part("rt-filmstrip")]
+    return [this.$(".sources"), this.$(".add"), this.$("rt-filmstrip")]
       .map((element) => element.getBoundingClientRect())
       .filter(({ width }) => width)
       .map(({ left, top, width, height }) => ({
@@ -232,7 +260,7 @@ class RtStage extends AppElement {
 
   #resize() {
     const { width, height } = this.frame.getBoundingClientRect();
-    this.canvas.resize(width, height);
+    this.boxes.resize(width, height);
     this.lastResult = null; // no motion: everything lies elsewhere now
     this.#draw(this.app.store.get());
   }
@@ -242,12 +270,12 @@ class RtStage extends AppElement {
     clearTimeout(this.waiting);
     this.frame.setAttribute("aria-busy", String(Boolean(text)));
     if (!text) {
-      this.part(".busy").hidden = true;
+      this.$(".busy").hidden = true;
       return;
     }
     this.waiting = setTimeout(() => {
-      this.part(".busy").hidden = false;
-      this.part(".busy span").textContent = `${text} …`;
+      this.$(".busy").hidden = false;
+      this.$(".busy span").textContent = `${text} …`;
     }, 250);
   }
 }
@@ -262,7 +290,9 @@ export function tabsByArrows(owner, list) {
   owner.on(list, "keydown", (event) => {
     const tabs = /** @type {HTMLElement[]} */ ([...list.querySelectorAll('[role="tab"]')]);
     const at = tabs.indexOf(event.target);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    /** @type {Record<string, number>} */
+    const targets = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 };
+    const to = targets[event.key];
     if (at < 0 || to === undefined) return;
     event.preventDefault();
     const next = tabs[(to + tabs.length) % tabs.length];

@@ -5,8 +5,11 @@ import { tabsByArrows } from "./rt-stage.js";
 
 /** The views on what the stage shows, one at a time. */
 class RtViews extends AppElement {
+  get views() {
+    return VIEWS.filter((view) => this.app.rpc || !view.needsServer);
+  }
+
   render() {
-    this.views = VIEWS.filter((view) => this.app.rpc || !view.needsServer);
     this.innerHTML = `
       <div class="tabs">
         <div role="tablist" aria-label="Views">${this.views
@@ -18,7 +21,7 @@ class RtViews extends AppElement {
         <div class="extra"></div>
       </div>
       <div id="view" role="tabpanel"></div>`;
-    const list = this.part('[role="tablist"]');
+    const list = this.$('[role="tablist"]');
     tabsByArrows(this, list);
     this.on(list, "click", (event) => {
       const view = event.target.closest("button")?.dataset.view;
@@ -26,22 +29,25 @@ class RtViews extends AppElement {
     });
     this.follow(["view"], ({ view }) => this.#show(view));
     this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) => {
-      this.part('[data-view="detections"] b').textContent = String(detectionsOf(state).length);
+      this.$('[data-view="detections"] b').textContent = String(detectionsOf(state).length);
     });
   }
 
   /** @param {string} wanted */
   async #show(wanted) {
     const view = this.views.find((one) => one.name === wanted) ?? this.views[0];
-    for (const tab of this.querySelectorAll('[role="tab"]')) {
-      const chosen = /** @type {HTMLElement} */ (tab).dataset.view === view.name;
+    for (const tab of this.$$('[role="tab"]')) {
+      const chosen = tab.dataset.view === view.name;
       tab.setAttribute("aria-selected", String(chosen));
-      /** @type {HTMLElement} */ (tab).tabIndex = chosen ? 0 : -1;
+      tab.tabIndex = chosen ? 0 : -1;
     }
-    const panel = this.part("#view");
+    const panel = this.$("#view");
     panel.setAttribute("aria-labelledby", `tab-${view.name}`);
     await view.load();
-    if ((this.app.store.get().view !== wanted && wanted) || panel.firstElementChild?.localName === view.element)
+    if (
+      (this.app.store.get().view !== wanted && wanted) ||
+      panel.firstElementChild?.localName === view.element
+    )
       return;
     panel.replaceChildren(create(view.element, this.app));
   }

@@ -70,7 +70,9 @@ export class Actions {
     if (!result?.source) return;
     const { source } = result;
     await this.#run("Detecting again", () =>
-      result.id ? this.app.detector().again(result, this.asked) : this.app.detector().detect(source, this.asked),
+      result.id
+        ? this.app.detector().again(result, this.asked)
+        : this.app.detector().detect(source, this.asked),
     );
   }
 
@@ -154,8 +156,7 @@ export class Actions {
     }
     const step = (/** @type {number} */ depth) => {
       this.app.store.set({ depth, playing: depth < result.depth });
-      this.playing =
-        depth < result.depth ? setTimeout(step, PLAY_STEP_MS, depth + 1) : undefined;
+      this.playing = depth < result.depth ? setTimeout(step, PLAY_STEP_MS, depth + 1) : undefined;
     };
     step(1);
   }

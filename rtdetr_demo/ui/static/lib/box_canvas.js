@@ -113,8 +113,7 @@ export class BoxCanvas {
           py <= one.y + one.height + slack,
       )
       .reduce(
-        (best, one) =>
-          !best || one.width * one.height < best.width * best.height ? one : best,
+        (best, one) => (!best || one.width * one.height < best.width * best.height ? one : best),
         /** @type {Detection | null} */ (null),
       );
   }
@@ -176,7 +175,8 @@ export class BoxCanvas {
       width: box.width * scale,
       height: box.height * scale,
     });
-    const line = Math.max(1.5, Math.min(2.5, this.cssWidth / 320)) * (detections.length > 40 ? 0.7 : 1);
+    const line =
+      Math.max(1.5, Math.min(2.5, this.cssWidth / 320)) * (detections.length > 40 ? 0.7 : 1);
     pen.setLineDash([6, 5]);
     for (const ghost of ghosts) {
       const { x, y, width, height } = onCanvas(ghost);

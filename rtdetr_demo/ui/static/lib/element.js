@@ -63,12 +63,24 @@ export class AppElement extends HTMLElement {
    *
    * @template {Element} [E=HTMLElement]
    * @param {string} selector
+   * @param {new () => E} [kind]  what it is, where more than an HTMLElement is needed of it
    * @returns {E}
    */
-  part(selector) {
+  $(selector, kind) {
     const found = this.querySelector(selector);
-    if (!found) throw new Error(`${this.localName} has no ${selector}`);
-    return /** @type {E} */ (/** @type {unknown} */ (found));
+    if (!found || (kind && !(found instanceof kind)))
+      throw new Error(`${this.localName} has no ${selector}`);
+    return /** @type {E} */ (found);
+  }
+
+  /**
+   * All elements inside that a selector names.
+   *
+   * @param {string} selector
+   * @returns {NodeListOf<HTMLElement>}
+   */
+  $$(selector) {
+    return this.querySelectorAll(selector);
   }
 }
 
@@ -97,7 +109,7 @@ export const define = (name, kind) => {
  * @param {App} app
  */
 export const create = (name, app) => {
-  const element = /** @type {AppElement} */ (document.createElement(name));
+  const element = /** @type {AppElement} */ (/** @type {unknown} */ (document.createElement(name)));
   element.app = app;
   return element;
 };

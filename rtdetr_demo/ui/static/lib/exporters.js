@@ -28,9 +28,10 @@ export async function exportAs(form, app) {
   const state = app.store.get();
   if (!state.result) throw new Refusal("There is nothing to export yet. Open a picture first.");
   if (form === "png") return drawn(app);
-  const text = { json, csv, coco, yolo }[form]?.(state, app.config);
-  if (text === undefined) throw new Refusal("There is no such form.");
-  return new Blob([text], { type: form === "csv" || form === "yolo" ? "text/plain" : "application/json" });
+  const write = WRITERS[form];
+  if (!write) throw new Refusal("There is no such form.");
+  const type = form === "csv" || form === "yolo" ? "text/plain" : "application/json";
+  return new Blob([write(state, app.config)], { type });
 }
 
 /**
@@ -120,6 +121,9 @@ export function yolo(state) {
     })
     .join("");
 }
+
+/** @type {Record<string, (state: State, config: import("./types.js").PageConfig) => string>} */
+const WRITERS = { json, csv, coco, yolo };
 
 /**
  * The picture at its full size with the boxes on it, drawn as the stage draws them.

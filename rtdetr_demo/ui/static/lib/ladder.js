@@ -36,8 +36,8 @@ export function ladderOf(latency, full) {
     savedAt: (depth) => {
       if (!latency || depth >= full) return null;
       const ms = all - total[depth - 1];
-      const noise = Math.max(latency.spread_ms?.[full - 1] ?? 0, latency.spread_ms?.[depth - 1] ?? 0);
-      return ms > noise && ms > 0 ? { ms, times: all / total[depth - 1] } : null;
+      const stands = ms > 0 && !latency.within_noise?.[depth - 1];
+      return stands ? { ms, times: all / total[depth - 1] } : null;
     },
   };
 }
@@ -82,7 +82,7 @@ export function segmentsOf(latency, full) {
  * @param {Latency} latency
  */
 function firstLayerStart({ total_ms, stages_ms }) {
-  const layer = stages_ms?.["layer 1"] ?? stages_ms?.["decoder layer 1"];
+  const layer = stages_ms?.["decoder layer 1"];
   const usual =
     total_ms.length > 1
       ? (total_ms[total_ms.length - 1] - total_ms[0]) / (total_ms.length - 1)

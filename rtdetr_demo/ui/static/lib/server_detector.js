@@ -6,7 +6,8 @@ import { Refusal } from "./detector.js";
  * @typedef {import("./types.js").Result} Result
  * @typedef {import("./types.js").PhotoSource} PhotoSource
  * @typedef {import("./detector.js").Asked} Asked
- * @implements {import("./detector.js").Detector}
+ * @typedef {import("./detector.js").Detector} Detector
+ * @implements {Detector}
  */
 export class ServerDetector {
   /** @type {"server"} */

@@ -66,8 +66,10 @@
  * @property {string} precision
  * @property {[number, number]} size
  * @property {number[]} total_ms  by depth (index 0: one layer), from picture to detections
- * @property {number[]} [spread_ms]  by depth: how far apart the quick quarter of the runs lies
- * @property {Record<string, number>} [stages_ms]  in order: preprocess, backbone, encoder, layer 1 ...
+ * @property {number[]} [spread_ms]  by depth: how far apart passes lie
+ * @property {boolean[]} [within_noise]  by depth: whether what it saves is too small to tell
+ * @property {Record<string, number>} [stages_ms]  in order: preprocess, backbone, encoder,
+ *   "decoder layer 1" and so on, postprocess
  * @property {string} [from]  where it is not measured here: what it was read from
  *
  * @typedef {Object} Download

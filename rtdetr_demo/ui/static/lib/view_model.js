@@ -35,7 +35,9 @@ export function shown(state) {
   const byDepth = hideDoubles ? all.map(withoutDoubles) : all;
   const value = {
     byDepth,
-    doubles: all.map((found, i) => found.length - (hideDoubles ? byDepth[i] : withoutDoubles(found)).length),
+    doubles: all.map(
+      (found, i) => found.length - (hideDoubles ? byDepth[i] : withoutDoubles(found)).length,
+    ),
     agreements: byDepth.map((found) => agreement(found, byDepth[byDepth.length - 1])),
   };
   known.set(result, { key, shown: value });

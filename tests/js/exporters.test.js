@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { coco, csv, json, yolo } from "../../rtdetr_demo/ui/static/lib/exporters.js";
+
+const state = {
+  result: {
+    title: "a.jpg",
+    predictions: {
+      checkpoint: "c",
+      classes: ['say "cat", please', "dog"],
+      width: 100,
+      height: 50,
+      layers: [
+        {
+          scores: [0.9, 0.8, 0.1],
+          labels: [1, 0, 1],
+          queries: [1, 2, 3],
+          boxes: [10, 10, 30.6, 20, 0, 0, 200, 50, 0, 0, 1, 1],
+        },
+      ],
+    },
+    colors: {},
+    depth: 1,
+    settings: { checkpoint: "c", queries: null, size: 320, runtime: "PyTorch" },
+  },
+  depth: 1,
+  threshold: 0.5,
+  hidden: new Set(),
+  hideDoubles: false,
+  status: null,
+};
+const config = { checkpoints: [] };
+
+test("JSON holds what is shown and the settings it was made with", () => {
+  const content = JSON.parse(json(state, config));
+  assert.equal(content.checkpoint, "c");
+  assert.equal(content.decoder_layers, 1);
+  assert.equal(content.settings.size, 320);
+  assert.deepEqual(content.detections[0], {
+    label: "dog",
+    score: 0.9,
+    box: { xmin: 10, ymin: 10, xmax: 30, ymax: 20 },
+  });
+  assert.equal(content.detections.length, 2);
+  assert.equal(content.latency_ms, undefined, "no time that was not measured");
+});
+
+test("CSV quotes names and cuts boxes at the picture's edges", () => {
+  assert.deepEqual(csv(state).trimEnd().split("\n"), [
+    "label,score,x,y,width,height,area_share",
+    "dog,0.9000,10.0,10.0,20.6,10.0,0.0412",
+    '"say ""cat"", please",0.8000,0.0,0.0,100.0,50.0,1.0000',
+  ]);
+});
+
+test("COCO numbers classes from one, in the checkpoint's order", () => {
+  const content = JSON.parse(coco(state));
+  assert.deepEqual(
+    content.categories.map((one) => one.id),
+    [1, 2],
+  );
+  assert.deepEqual(content.annotations[0].bbox, [10, 10, 20.6, 10]);
+  assert.equal(content.annotations[0].category_id, 2);
+});
+
+test("YOLO gives centres and sizes as shares of the picture", () => {
+  assert.equal(yolo(state).split("\n")[1], "0 0.500000 0.500000 1.000000 1.000000");
+});
+
+test("what is hidden is not exported", () => {
+  assert.equal(
+    yolo({ ...state, hidden: new Set(["dog"]) })
+      .trim()
+      .split("\n").length,
+    1,
+  );
+});
