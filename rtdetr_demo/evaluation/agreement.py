@@ -1,7 +1,7 @@
 """How far two sets of detections are the same: the one definition of it.
 
-`agreement` of the page's `lib/predictions.js` is this in JavaScript; both are held to the same cases
-(`tests/support/agreement_cases.json`).
+`agreement` of the page's `lib/predictions.js` is this in JavaScript; both are held to the same
+cases (`tests/support/agreement_cases.json`).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-import { AppElement, create, define } from "../lib/element.js";
+import { AppElement, create, define, escapeText } from "../lib/element.js";
 import "./rt-confidence.js";
 import "./rt-ladder.js";
 import "./rt-stage.js";
@@ -58,7 +58,9 @@ class RtApp extends AppElement {
     const runtime = status?.checkpoint === id ? status.latency?.runtime : undefined;
     const classes = result && `${result.predictions.classes.length} classes`;
     const short = info?.title.replace(" RT-DETR", "") ?? id;
-    this.$(".pill-text").textContent = [short, classes, runtime].filter(Boolean).join(" · ");
+    this.$(".pill-text").innerHTML =
+      escapeText(short) +
+      [classes, runtime].map((part) => (part ? `<span> · ${escapeText(part)}</span>` : "")).join("");
     this.$(".dot").dataset.state = state;
     this.$(".pill").setAttribute(
       "aria-label",
