@@ -1,7 +1,6 @@
 """Pictures to rows: reading, decoding, detecting and drawing side by side, in the order given."""
 
 import io
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from PIL import Image
 
 from ..errors import BadInput, DemoError
@@ -51,7 +51,7 @@ def detect_pictures(pictures: Iterable[Picture], detector: Detector, run: RunInf
     A picture drawn for `run.annotated` lies there before its row is given. Memory holds a few
     pictures at a time. Raises BadInput where drawn pictures cannot be written.
     """
-    cores = os.cpu_count() or 1
+    cores = torch.get_num_threads()  # as many as this process was given
     batch = GPU_BATCH if detector.device.type == "cuda" else 1
     with ExitStack() as pools:
 

@@ -5,8 +5,13 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from ..batch.inputs import find_pictures, names_one, read
+from ..batch.parts import Parts
+from ..batch.pipeline import describe_run
 from ..batch.runner import prepare, run_to_file, run_to_stream
+from ..batch.storage import is_remote
 from ..batch.writers import writer_of
 from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
@@ -45,6 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument("--annotated", metavar="DIR", help="write annotated pictures, as JPEG")
     many.add_argument("--resume", action="store_true", help="go on where a killed run stopped")
     many.add_argument("--runtime", choices=RUNTIMES, default="auto", help="as of app.py (auto)")
+    cluster = parser.add_argument_group(
+        "many pictures on Ray (pip install -r requirements-ray.txt)"
+    )
+    cluster.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="run on the Ray cluster at this address, or without one on a cluster of this machine; "
+        "--out FOLDER.parquet becomes a folder of parts, here or on s3://, gs://, ...",
+    )
+    cluster.add_argument(
+        "--workers", type=int, help="detectors at once (default: one a card, else one a node)"
+    )
+    cluster.add_argument(
+        "--part-size", type=int, default=500, help="pictures of one part, done as one task (500)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,6 +102,8 @@ def _detect_many(options: argparse.Namespace) -> int:
         raise BadInput("--save writes one picture. For many, name a folder with --annotated DIR.")
     if options.resume and not options.out:
         raise BadInput("--resume goes on with a file: name it with --out, as before.")
+    if options.ray is not None:
+        return _detect_on_ray(options)
     if options.out:
         writer_of(options.out)  # before the work, not after it
     pictures = find_pictures(options.pictures)
@@ -91,22 +115,60 @@ def _detect_many(options: argparse.Namespace) -> int:
         failed = run_to_file(pictures, detector, settings, options.out, options.resume)
     else:
         failed = run_to_stream(pictures, detector, settings, sys.stdout)
+    return _report(failed, len(pictures))
+
+
+def _detect_on_ray(options: argparse.Namespace) -> int:
+    try:
+        from ..batch.cluster import connect, run_on_ray
+    except ImportError:
+        raise BadInput("--ray needs packages: pip install -r requirements-ray.txt") from None
+    if not options.out:
+        raise BadInput("--ray writes files: say where with --out, such as --out rows.parquet.")
+    if options.part_size < 1 or (options.workers or 1) < 1:
+        raise BadInput("--workers and --part-size are whole numbers from 1.")
+    is_parquet = options.out.rstrip("/").endswith(".parquet")
+    if not is_parquet and is_remote(options.out):
+        raise BadInput("What lies elsewhere is written as Parquet: end --out with .parquet.")
+    write = None if is_parquet else writer_of(options.out)
+    parts = Parts(options.out if is_parquet else options.out.rstrip("/") + ".parts")
+    pictures = find_pictures(options.pictures)
+    # On the CPU, where loading is quick: the workers detect.
+    detector = _load(options.checkpoint, torch.device("cpu"))
+    settings = describe_run(detector, options.layers, options.threshold, options.annotated)
+    connect(options.ray)
+    failed = run_on_ray(
+        pictures,
+        settings,
+        options.runtime,
+        parts,
+        options.resume,
+        options.workers,
+        options.part_size,
+    )
+    if write:
+        write(Path(options.out.rstrip("/")), lambda: parts.rows(pictures), settings)
+        parts.remove()
+    return _report(failed, len(pictures))
+
+
+def _report(failed: int, count: int) -> int:
     if failed:
         print(
-            f"{failed:,} of {len(pictures):,} pictures could not be read; their rows say why.",
+            f"{failed:,} of {count:,} pictures could not be read; their rows say why.",
             file=sys.stderr,
         )
-    return 1 if failed == len(pictures) else 0
+    return 1 if failed == count else 0
 
 
-def _load(checkpoint: str | None) -> Detector:
+def _load(checkpoint: str | None, device: torch.device | None = None) -> Detector:
     if checkpoint:
-        return load(checkpoint)
+        return load(checkpoint, device)
     try:
-        return load(DEFAULT_CHECKPOINT)
+        return load(DEFAULT_CHECKPOINT, device)
     except CheckpointError as reason:
         print(
             f"{reason} The bundled checkpoint serves instead of {DEFAULT_CHECKPOINT}.",
             file=sys.stderr,
         )
-        return load(BUNDLED)
+        return load(BUNDLED, device)
