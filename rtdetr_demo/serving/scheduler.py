@@ -229,5 +229,11 @@ class ViewerLimiter:
             self._under_way.discard(viewer)
             self._seen[viewer] = time.monotonic()
 
+    def forget(self, viewer: str) -> None:
+        """This viewer has gone, and their place is free at once."""
+        with self._guard:
+            self._under_way.discard(viewer)
+            self._seen.pop(viewer, None)
+
     def __len__(self) -> int:
         return len(self._seen)

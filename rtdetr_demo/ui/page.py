@@ -14,6 +14,8 @@ from .config import page_config
 from .front_end import STATIC, FrontEnd, FrontEndMiddleware
 from .functions import server_functions
 from .gradio_api import add_api
+from .assets import STATIC
+from .frames import FramesMiddleware
 from .lab import lab_tab
 from .live import live_tab
 from .mcp import add_tools
@@ -114,6 +116,7 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
         "app_kwargs": {
             "middleware": [
                 Middleware(FrontEndMiddleware, front_end=front_end),
+                Middleware(FramesMiddleware, service=service),
                 Middleware(ApiMiddleware, api=api.app),
             ]
         },

@@ -1,0 +1,208 @@
+"""The camera's way to the server: frames in, boxes out, over one WebSocket.
+
+A message to the server is binary: two bytes with the length of a header (big-endian), the header
+(JSON, a `Header`), and a JPEG. An answer is JSON: candidates of the decoder layer asked for
+(`Predictions.for_browser`) or `{"error"}`, a sentence, with the `frame` number of the header. Names
+and colours of the classes come with the first answer of a checkpoint only. The first message of all
+is the server's: `{"viewer", "max_bytes"}`.
+"""
+
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import anyio
+from anyio import to_thread
+from pydantic import Field, StrictInt, ValidationError
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from ..errors import BadInput, DemoError, TooLarge
+from ..media import images as sources
+from ..serving.scheduler import ViewerLimiter
+from ..serving.service import Service
+from .pictures import colors
+from .rpc import Shaped
+
+PATH = "/frames"
+LOWEST_SCORE = 0.05
+"""Candidates below this are not sent: the page's threshold starts there."""
+
+MAX_BYTES = 2 * 2**20
+"""The largest frame, header and all."""
+
+IDLE_SECONDS = 60.0
+"""A socket without frames is closed after this; the page opens another when it needs one."""
+
+PATIENCE = 10.0
+"""Seconds that an answer may wait to be read."""
+
+SOCKETS_PER_PLACE = 4
+"""Open sockets for each viewer who may watch at once: most may be idle."""
+
+log = logging.getLogger(__name__)
+
+
+class Header(Shaped):
+    """`frame`: a number of the page's own, given back with the answer."""
+
+    frame: Annotated[StrictInt, Field(ge=0, lt=2**53)]
+    checkpoint: Annotated[str, Field(max_length=500)] = ""
+    decoder_layers: StrictInt
+
+
+class FramesMiddleware:
+    """ASGI middleware that answers the page's WebSocket, and leaves all else to the app."""
+
+    def __init__(self, app: ASGIApp, service: Service):
+        self._app = app
+        self._service = service
+        self._limit = service.settings.live_viewers
+        self._viewers = ViewerLimiter(self._limit)
+        self._threads = anyio.CapacityLimiter(self._limit)  # the API's do not wait for ours
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        socket = WebSocket(scope, receive, send)
+        if not _same_origin(socket.headers):
+            refusal = "Open this demo's own page: other sites may not send frames here."
+            await socket.send_denial_response(PlainTextResponse(refusal, 403))
+            return
+        await socket.accept()
+        self._open += 1
+        try:
+            if self._open > SOCKETS_PER_PLACE * self._limit:
+                await socket.send_json({"error": "Too many pages are open here. Try again later."})
+                await socket.close(1013)
+                return
+            await _Connection(socket, self._service, self._viewers, self._threads).serve()
+        except (WebSocketDisconnect, TimeoutError):
+            pass
+        finally:
+            self._open -= 1
+            if WebSocketState.DISCONNECTED not in (
+                socket.client_state,
+                socket.application_state,
+            ):
+                await socket.close()
+
+
+class _Connection:
+    """One viewer: one frame under way, and of those that came meanwhile the newest."""
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        service: Service,
+        viewers: ViewerLimiter,
+        threads: anyio.CapacityLimiter,
+    ):
+        self._socket = socket
+        self._service = service
+        self._viewers = viewers
+        self._threads = threads
+        self._viewer = secrets.token_urlsafe(8)
+        self._newest: deque[bytes] = deque(maxlen=1)
+        self._arrived = anyio.Event()
+        self._told = ""
+
+    async def serve(self) -> None:
+        """Until the viewer leaves or falls silent."""
+        await self._socket.send_json({"viewer": self._viewer, "max_bytes": MAX_BYTES})
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read)
+                while True:
+                    with anyio.fail_after(IDLE_SECONDS):
+                        await self._arrived.wait()
+                    self._arrived = anyio.Event()
+                    message = self._newest.pop()
+                    answer = await to_thread.run_sync(self._answer, message, limiter=self._threads)
+                    with anyio.fail_after(PATIENCE):
+                        await self._socket.send_text(answer)
+        except* (WebSocketDisconnect, TimeoutError):
+            pass
+        finally:
+            self._viewers.forget(self._viewer)
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect
+            self._newest.append(message.get("bytes") or b"")
+            self._arrived.set()
+
+    def _answer(self, message: bytes) -> str:
+        """JSON for one message, whatever it holds."""
+        number = None
+        try:
+            header, picture = _parse(message)
+            number = header.frame
+            answer = self._detect(header, picture)
+        except DemoError as error:
+            answer = {"error": str(error)}
+        except Exception:
+            log.exception("a frame failed")
+            answer = {"error": "Something went wrong here. Try again; the log has the details."}
+        return json.dumps({"frame": number, **answer})
+
+    def _detect(self, header: Header, picture: bytes) -> dict:
+        began = time.perf_counter()
+        self._viewers.arrive(self._viewer)
+        try:
+            image = sources.read_picture(picture)
+            detector = self._service.detector(header.checkpoint)
+            depth = min(header.decoder_layers, detector.depth)
+            asked = time.perf_counter()
+            predictions = self._service.detect(
+                image, header.checkpoint, depth, every_layer=False, **header.shape
+            )
+            waited = time.perf_counter() - asked - predictions.timing.total / 1000
+            answer = predictions.for_browser([predictions.layers], LOWEST_SCORE)
+        finally:
+            self._viewers.leave(self._viewer)
+        if predictions.checkpoint == self._told:
+            del answer["classes"]
+        else:
+            self._told = predictions.checkpoint
+            answer["colors"] = colors(predictions)
+        answer["decoder_layers"] = depth
+        answer["depth"] = detector.depth
+        answer["timing_ms"] |= {
+            "wait": round(max(waited, 0) * 1000, 2),
+            "server": round((time.perf_counter() - began) * 1000, 2),
+        }
+        return answer
+
+
+def _parse(message: bytes) -> tuple[Header, bytes]:
+    """Raises BadInput for what is not a frame."""
+    if len(message) > MAX_BYTES:
+        raise TooLarge(f"A frame has at most {MAX_BYTES // 2**20} MB. Send smaller ones.")
+    end = 2 + int.from_bytes(message[:2], "big")
+    try:
+        return Header.model_validate_json(message[2:end]), message[end:]
+    except ValidationError:
+        raise BadInput("The page sent something unexpected. Reload it and try again.") from None
+
+
+def _same_origin(headers: Headers) -> bool:
+    """Whether the page that asks is this demo's; what is no browser names no origin."""
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return bool(host) and host in (headers.get("host"), headers.get("x-forwarded-host"))
