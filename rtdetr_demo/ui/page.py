@@ -11,11 +11,10 @@ from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .api import api_tab
 from .config import page_config
+from .frames import FramesMiddleware
 from .front_end import STATIC, FrontEnd, FrontEndMiddleware
 from .functions import server_functions
 from .gradio_api import add_api
-from .assets import STATIC
-from .frames import FramesMiddleware
 from .lab import lab_tab
 from .live import live_tab
 from .mcp import add_tools
