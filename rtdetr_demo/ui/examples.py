@@ -27,13 +27,11 @@ SHIPPED = STATIC / "examples"
 TITLES = {
     "sheep.jpg": "A sheep",
     "cows.jpg": "Cows",
-    "horses.jpg": "A horse",
     "cat.jpg": "A kitten",
-    "dogs.jpg": "Dogs",
-    "swans.jpg": "Swans",
-    "railway.jpg": "A railway",
-    "wine.jpg": "Wine",
-    "street.jpg": "A street",
+    "horses.jpg": "Horses",
+    "swans.jpg": "Swans and cygnets",
+    "wine.jpg": "A bottle of wine",
+    "dogs.jpg": "Two dogs",
     "musicians.jpg": "Musicians, a hard one",
 }
 """In the order of the filmstrip; the first is what a first visit shows."""

@@ -18,7 +18,7 @@ PREFIX = "page"
 _FOREVER = "public, max-age=31536000, immutable"
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
 _TEXT = (".js", ".mjs", ".css", ".json", ".svg", ".html", ".txt")
-_LAYERS = "@layer tokens, base, components;\n"
+_LAYERS = "@layer tokens, base, components, state;\n"
 
 
 class FrontEnd:

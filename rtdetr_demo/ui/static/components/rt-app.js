@@ -20,8 +20,7 @@ class RtApp extends AppElement {
           <div class="controls"></div>
         </div>
         <div class="below"></div>
-      </main>
-      <p class="told" role="status"></p>`;
+      </main>`;
     this.$(".bench").prepend(create("rt-stage", this.app));
     this.$(".controls").append(create("rt-ladder", this.app), create("rt-confidence", this.app));
     this.$(".below").append(create("rt-views", this.app));
@@ -60,7 +59,9 @@ class RtApp extends AppElement {
     const short = info?.title.replace(" RT-DETR", "") ?? id;
     this.$(".pill-text").innerHTML =
       escapeText(short) +
-      [classes, runtime].map((part) => (part ? `<span> · ${escapeText(part)}</span>` : "")).join("");
+      [classes, runtime]
+        .map((part) => (part ? `<span> · ${escapeText(part)}</span>` : ""))
+        .join("");
     this.$(".dot").dataset.state = state;
     this.$(".pill").setAttribute(
       "aria-label",

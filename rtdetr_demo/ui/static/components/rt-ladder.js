@@ -38,6 +38,7 @@ class RtLadder extends AppElement {
           <span class="depth" aria-hidden="true"></span>
           <button type="button" class="more" aria-label="One layer more">+</button>
         </div>
+        <p class="tip">Drag the handle: the decoder stops there.</p>
         <dl class="facts">
           <div><dt></dt><dd class="saved"></dd></div>
           <div><dt></dt><dd class="kept"></dd></div>
@@ -65,6 +66,7 @@ class RtLadder extends AppElement {
     const { store, actions } = this.app;
     const choose = (/** @type {number} */ depth) => {
       actions.stopPlaying();
+      this.$(".tip").hidden = true;
       const most = store.get().result?.depth ?? 1;
       store.set({ depth: Math.min(Math.max(depth, 1), most) });
     };
