@@ -5,7 +5,7 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -15,6 +15,12 @@ DEFAULT_CHECKPOINT = "PekingU/rtdetr_r50vd_coco_o365"
 
 Runtime = Literal["auto", "bf16", "torch"]
 RUNTIMES: tuple[str, ...] = get_args(Runtime)
+DeviceRuntime = Literal["off", "on", "live"]
+
+
+def _device_runtime() -> DeviceRuntime:
+    # A ZeroGPU Space lends each visitor a few minutes a day: a camera would use them up at once.
+    return "live" if os.environ.get("SPACES_ZERO_GPU") else "on"
 
 
 def _words(given: object) -> object:
@@ -42,6 +48,11 @@ class Settings(BaseSettings):
         "auto",
         description="on a CPU, 'auto': OpenVINO once it is ready, 'bf16': the same in half "
         "precision, 'torch': PyTorch alone",
+    )
+    device_runtime: DeviceRuntime = Field(
+        default_factory=_device_runtime,
+        description="whether visitors' own devices may detect: 'off', 'on', or 'live' where the "
+        "camera begins with it (by default on a ZeroGPU Space)",
     )
     allowed_hosts: Words = Field(
         (),
@@ -79,8 +90,8 @@ class Settings(BaseSettings):
                 kind: dict[str, Any] = {"metavar": name.split("_")[-1].upper()}
                 if setting.annotation is bool:
                     kind = {"action": "store_true"}
-                elif setting.annotation is Runtime:
-                    kind = {"choices": RUNTIMES}
+                elif get_origin(setting.annotation) is Literal:
+                    kind = {"choices": get_args(setting.annotation)}
                 parser.add_argument(
                     "--" + name.replace("_", "-"),
                     default=argparse.SUPPRESS,
@@ -131,6 +142,7 @@ def _name(place: str) -> str:
 
 
 def _help(name: str, setting: FieldInfo) -> str:
-    says_nothing = setting.default is None or setting.default is False or setting.default == ()
-    tail = "" if says_nothing else f"; default {setting.default}"
+    default = setting.get_default(call_default_factory=True)
+    says_nothing = default is None or default is False or default == ()
+    tail = "" if says_nothing else f"; default {default}"
     return f"{setting.description} ({_variable(name)}{tail})".replace("%", "%%")

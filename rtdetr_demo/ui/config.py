@@ -29,7 +29,8 @@ def page_config(service: Service, front_end: FrontEnd) -> dict[str, Any]:
         },
         "serving": service.active,
         "wanted": service.wanted,
-        "runtimes": ["server"],
+        "runtimes": ["server"] if settings.device_runtime == "off" else ["server", "device"],
+        "liveRuntime": "device" if settings.device_runtime == "live" else "server",
     }
 
 

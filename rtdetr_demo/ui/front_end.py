@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import mimetypes
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -15,8 +16,14 @@ STATIC = Path(__file__).parent / "static"
 PREFIX = "page"
 """First part of the path of everything that this package serves beside Gradio."""
 
-_FOREVER = "public, max-age=31536000, immutable"
-_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".woff2": "font/woff2"}
+FOREVER = "public, max-age=31536000, immutable"
+"""Cache-Control of what never changes under its address."""
+_TYPES = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".woff2": "font/woff2",
+    ".gz": "application/gzip",
+}
 _TEXT = (".js", ".mjs", ".css", ".json", ".svg", ".html", ".txt")
 _LAYERS = "@layer tokens, base, components, state;\n"
 
@@ -88,15 +95,15 @@ class FrontEnd:
             name = path
         elif f"{PREFIX}/{version}" != self.root:
             return PlainTextResponse(
-                "This version of the page is gone. Reload the page.", 404, _headers("no-store")
+                "This version of the page is gone. Reload the page.", 404, file_headers("no-store")
             )
         suffix = PurePosixPath(name).suffix
         accepted = headers.get("accept-encoding", "") if suffix in _TEXT else ""
         encoding = next((one for one in ("br", "gzip") if one in accepted), "identity")
         body = self.packed(name, encoding)
         if body is None:
-            return PlainTextResponse("There is no such file.", 404, _headers("no-store"))
-        answer = Response(body, headers=_headers(_FOREVER), media_type=media_type(name))
+            return PlainTextResponse("There is no such file.", 404, file_headers("no-store"))
+        answer = Response(body, headers=file_headers(FOREVER), media_type=media_type(name))
         answer.headers["vary"] = "accept-encoding"
         if encoding != "identity":
             answer.headers["content-encoding"] = encoding
@@ -104,11 +111,20 @@ class FrontEnd:
 
 
 class FrontEndMiddleware:
-    """ASGI middleware that serves a front end's files, and leaves all else to the rest."""
+    """ASGI middleware that serves a front end's files, and leaves all else to the rest.
 
-    def __init__(self, app: ASGIApp, front_end: FrontEnd):
+    `beside` may answer for what stands under the same prefix.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        front_end: FrontEnd,
+        beside: Callable[[str], Response | None] = lambda _: None,
+    ):
         self._app = app
         self._front_end = front_end
+        self._beside = beside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", "")).lstrip("/")
@@ -117,7 +133,8 @@ class FrontEndMiddleware:
         if scope["method"] not in ("GET", "HEAD"):
             answer: Response = PlainTextResponse("Only GET works here.", 405)
         else:
-            answer = self._front_end.response(path.removeprefix(PREFIX + "/"), Headers(scope=scope))
+            name = path.removeprefix(PREFIX + "/")
+            answer = self._beside(name) or self._front_end.response(name, Headers(scope=scope))
         await answer(scope, receive, send)
 
 
@@ -128,7 +145,8 @@ def media_type(name: str) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
-def _headers(cache: str) -> dict[str, str]:
+def file_headers(cache: str) -> dict[str, str]:
+    """Of every file; `cache` is its Cache-Control."""
     return {"cache-control": cache, "x-content-type-options": "nosniff"}
 
 

@@ -9,6 +9,7 @@ from ..checkpoints.catalog import describe
 from ..media import images as sources
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
+from .device_files import DeviceFiles
 from .pictures import DISPLAY_SIZE, Checkpoint, Detect, colors, data_url, picture_of
 from .rpc import Request, answering
 
@@ -19,8 +20,11 @@ class Stored(Request):
     result: str
 
 
-def server_functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
-    """`detect`, `status`, `download`, `cancel_download` and `original`."""
+def server_functions(
+    service: Service, results: ResultStore, device_files: DeviceFiles
+) -> list[Callable[[Any], dict]]:
+    """`detect`, `status`, `download`, `cancel_download`, `original` and, where visitors' devices
+    may detect, `device_model`."""
 
     @answering(Detect)
     def detect(request: Detect) -> dict:
@@ -98,4 +102,10 @@ def server_functions(service: Service, results: ResultStore) -> list[Callable[[A
             image.save(file, "JPEG", quality=95)
         return {"url": f"gradio_api/file={file}"}
 
-    return [detect, status, download, cancel_download, original]
+    @answering(Checkpoint)
+    def device_model(request: Checkpoint) -> dict:
+        """Where a checkpoint's files for the visitor's own device lie."""
+        return device_files.model_for(service.detector(request.checkpoint))
+
+    always = [detect, status, download, cancel_download, original]
+    return always if service.settings.device_runtime == "off" else [*always, device_model]

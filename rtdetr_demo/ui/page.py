@@ -11,6 +11,7 @@ from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .api import api_tab
 from .config import page_config
+from .device_files import DeviceFiles, IsolationMiddleware
 from .frames import FramesMiddleware
 from .front_end import STATIC, FrontEnd, FrontEndMiddleware
 from .functions import server_functions
@@ -69,6 +70,7 @@ def _is_address(path: object) -> bool:
 def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
     """Lay out the page."""
     results = ResultStore(service.scratch)
+    device_files = _device_files(service)
     with Page(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
     ) as page:
@@ -76,7 +78,7 @@ def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
             value=page_config(service, front_end),
             html_template="",
             js_on_load=_MOUNT.format(root=front_end.root),
-            server_functions=server_functions(service, results),
+            server_functions=server_functions(service, results, device_files),
             apply_default_css=False,
             elem_id="page",
         )
@@ -97,6 +99,7 @@ def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
 def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str, Any]:
     """How `build`'s page is launched: with its files and the API beside it, and its tools for
     assistants."""
+    offers_device = service.settings.device_runtime != "off"
     return {
         "theme": gr.themes.Base(
             primary_hue="teal",
@@ -114,13 +117,22 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
         "mcp_server": True,
         "app_kwargs": {
             "middleware": [
-                Middleware(FrontEndMiddleware, front_end=front_end),
+                *([Middleware(IsolationMiddleware)] if offers_device else []),
+                Middleware(
+                    FrontEndMiddleware,
+                    front_end=front_end,
+                    beside=_device_files(service).response,
+                ),
                 Middleware(FramesMiddleware, service=service),
                 Middleware(ApiMiddleware, api=api.app),
             ]
         },
         "quiet": True,
     }
+
+
+def _device_files(service: Service) -> DeviceFiles:
+    return DeviceFiles(service.scratch.folder("device-models"))
 
 
 def _preloads(front_end: FrontEnd) -> str:

@@ -10,7 +10,8 @@ const BROWSER = [
   "WebSocket", "OffscreenCanvas", "createImageBitmap", "caches", "self", "TextDecoder", "EventTarget",
   "structuredClone", "getComputedStyle", "Response", "AbortController", "IntersectionObserver",
   "MutationObserver", "queueMicrotask", "DOMException", "ImageData", "VideoFrame", "devicePixelRatio",
-  "isSecureContext", "crossOriginIsolated", "HTMLSourceElement", "Event", "CustomEvent",
+  "isSecureContext", "crossOriginIsolated", "WebAssembly", "DecompressionStream", "postMessage",
+  "HTMLSourceElement", "Event", "CustomEvent",
 ]; // prettier-ignore
 
 export default [

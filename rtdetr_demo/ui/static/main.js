@@ -1,5 +1,6 @@
 import "./components/rt-app.js";
 import { Actions } from "./lib/actions.js";
+import { DeviceDetector } from "./lib/device_detector.js";
 import { calm, create } from "./lib/element.js";
 import { Rpc } from "./lib/rpc.js";
 import { ServerDetector } from "./lib/server_detector.js";
@@ -47,12 +48,14 @@ export async function mount({ element, config, server = null, upload, base }) {
     config,
     rpc,
     actions: /** @type {any} */ (null),
-    detector: () => detectors[store.get().runtime] ?? detectors.server,
+    detector: () => detectors[store.get().runtime] ?? Object.values(detectors)[0],
     asset: (path) => new URL(path, base).href,
   };
   /** @type {Record<string, import("./lib/detector.js").Detector>} */
   const detectors = {};
   if (rpc) detectors.server = new ServerDetector(rpc, config);
+  if (config.runtimes.includes("device"))
+    detectors.device = new DeviceDetector(config, rpc, app.asset);
   app.actions = new Actions(app);
 
   await Promise.all([styled, font.load().catch(() => undefined)]);

@@ -111,6 +111,11 @@
  * @property {string} thumbnail
  * @property {string} checkpoint
  *
+ * @typedef {Object} DeviceModel
+ * A checkpoint for the visitor's own device.
+ * @property {string} manifest  address of its manifest, relative to the page's files
+ * @property {Record<string, [string, string]>} colors  as in `Result`
+ *
  * @typedef {Object} PageConfig
  * All that the page knows when it starts.
  * @property {CheckpointInfo[]} checkpoints
@@ -122,6 +127,7 @@
  * @property {string} serving
  * @property {string} wanted
  * @property {("server" | "device")[]} runtimes  what can detect here, the default first
+ * @property {Record<string, DeviceModel>} [deviceModels]  by checkpoint, where they lie ready
  *
  * @typedef {Object} State
  * All that the page shows follows from this.
