@@ -35,7 +35,8 @@ _FRAME = """
 <style>
   html body { color-scheme: light; --body-background-fill: #f7f7f5; }
   html body.dark { color-scheme: dark; --body-background-fill: #0f1214; }
-  html body gradio-app .gradio-container.gradio-container main.fillable.fillable { padding: 0; }
+  html body gradio-app .gradio-container.gradio-container { overflow: visible; }
+  html body gradio-app .gradio-container .fillable.fillable { max-width: none; padding: 0; }
 </style>
 """
 

@@ -143,7 +143,7 @@ function item(one, all) {
     published.gflops && `${published.gflops} GFLOPs`,
     published.ap50 && `AP50 ${published.ap50}`,
     published.ap75 && `AP75 ${published.ap75}`,
-    published.ap_s && `small ${published.ap_s}, medium ${published.ap_m}, large ${published.ap_l}`,
+    published.ap_s && `S M L ${published.ap_s}, ${published.ap_m}, ${published.ap_l}`,
   ].filter(Boolean);
   return (
     `<label class="item"><input type="radio" name="checkpoint" value="${escapeText(id)}" />` +

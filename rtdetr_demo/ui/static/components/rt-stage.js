@@ -39,15 +39,15 @@ class RtStage extends AppElement {
         <div class="divider" role="slider" tabindex="0" aria-label="Divider of the comparison" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
         <span class="side left" hidden></span><span class="side right" hidden></span>
         <div class="busy" role="status" hidden><i class="spinner"></i><span></span></div>
-      </div>
-      <div class="top">
-        <div class="sources" role="tablist" aria-label="Source" ${sources.length > 1 ? "" : "hidden"}>${sources
-          .map(
-            ({ name, title }) =>
-              `<button type="button" role="tab" data-source="${name}">${title}</button>`,
-          )
-          .join("")}</div>
-        <button type="button" class="add" aria-haspopup="dialog">+ Your picture</button>
+        <div class="top">
+          <div class="sources" role="tablist" aria-label="Source" ${sources.length > 1 ? "" : "hidden"}>${sources
+            .map(
+              ({ name, title }) =>
+                `<button type="button" role="tab" data-source="${name}">${title}</button>`,
+            )
+            .join("")}</div>
+          <button type="button" class="add" aria-haspopup="dialog">+ Your picture</button>
+        </div>
       </div>
       <p class="problem" role="alert" hidden></p>`;
     this.append(create("rt-filmstrip", this.app));
@@ -102,7 +102,7 @@ class RtStage extends AppElement {
     });
     this.on(this.frame, "pointerleave", () => store.set({ hovered: null }));
     this.on(this.frame, "click", (event) => {
-      if (event.target.closest?.(".divider")) return;
+      if (event.target.closest?.(".divider, .top")) return;
       store.set({ selected: under(event)?.key ?? null });
     });
     this.on(this.frame, "keydown", (event) => this.#step(event));
@@ -212,6 +212,7 @@ class RtStage extends AppElement {
         colors: result.colors,
         size: result.predictions,
         lit: state.hovered ?? state.selected,
+        dim: state.hovered !== null,
         obstacles: this.#obstacles(),
       },
       moved && !calm() && state.source === "photo",

@@ -15,6 +15,7 @@ import { FULL_LABELS, MOST_LABELS, placeLabels } from "./labels.js";
  * @property {Record<string, [string, string]>} colors
  * @property {{width: number, height: number}} size  of the picture, in its pixels
  * @property {string | null} [lit]  key of the detection to bring out
+ * @property {boolean} [dim]  whether the others step back meanwhile
  * @property {Rect[]} [obstacles]  that labels keep off, in CSS pixels of the canvas
  *
  * @typedef {{x: number, y: number, width: number, height: number}} Box
@@ -188,7 +189,7 @@ export class BoxCanvas {
       const was = glide < 1 ? this.from.get(one.key) : undefined;
       return onCanvas(was ? between(was, one, glide) : one);
     });
-    const dimmed = scene.lit != null && detections.some((one) => one.key === scene.lit);
+    const dimmed = Boolean(scene.dim) && detections.some((one) => one.key === scene.lit);
     const order = [...detections.keys()].sort(
       (a, b) =>
         Number(detections[a].key === scene.lit) - Number(detections[b].key === scene.lit) ||
