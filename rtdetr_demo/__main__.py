@@ -9,8 +9,9 @@ from types import ModuleType
 from .errors import DemoError
 
 COMMANDS = {
-    "detect": "detect objects in one picture",
+    "detect": "detect objects in one picture, or in many",
     "video": "detect and track in a video",
+    "serve": "serve the API on many replicas",
     "benchmark": "time every decoder depth, beside transformers",
     "train": "train the bundled checkpoint",
     "evaluate": "measure AP per decoder depth on a COCO file",

@@ -28,6 +28,18 @@ def check_threshold(threshold: object) -> float:
     return float(threshold)  # type: ignore[arg-type]
 
 
+def check_depth(decoder_layers: object, depth: int) -> int:
+    """How many decoder layers to run, of `depth`; `None` is all. Raises BadInput for others."""
+    if decoder_layers is None:
+        return depth
+    whole = isinstance(decoder_layers, int) and not isinstance(decoder_layers, bool)
+    if not whole or not 1 <= decoder_layers <= depth:  # type: ignore[operator]
+        raise BadInput(
+            f"This checkpoint has {depth} decoder layers: choose a whole number from 1 to {depth}."
+        )
+    return decoder_layers  # type: ignore[return-value]
+
+
 class Detection(NamedTuple):
     """One thing found; the box in pixels of the picture (see `Predictions`)."""
 

@@ -84,7 +84,7 @@ class Dispatcher:
         settings = service.settings
         self.service = service
         self.queue = Queue(settings.api_queue, settings.api_share)
-        self._batcher = MicroBatcher(self._detect)
+        self._batcher = MicroBatcher(self._detect, service.passes)
         self._rate = Rate(settings.api_rate)
         self._fetchers = ThreadPoolExecutor(FETCHES, "api-fetch")
         self._fetches = asyncio.Semaphore(FETCHES)
@@ -113,7 +113,8 @@ class Dispatcher:
             "decoder_layers": selection.layer,
             "pictures": len(pictures),
         }
-        self.queue.start_workers(WORKERS if detector.device.type == "cpu" else 2 * BATCH)
+        workers = WORKERS if detector.device.type == "cpu" else 2 * BATCH
+        self.queue.start_workers(max(workers, self.service.passes))
         with self.queue.places(context.client.accounts, len(pictures)):
             self._rate.count(context.client, len(pictures))
             answers = [

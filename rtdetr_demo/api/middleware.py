@@ -68,6 +68,9 @@ class GatewayMiddleware:
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # that a server starts and ends
+            await self._app(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         context = RequestContext(given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}")

@@ -16,7 +16,7 @@ from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrIma
 from transformers.utils import logging as transformers_logging
 
 from ..errors import BadInput, Cancelled, CheckpointError
-from ..predictions import Predictions, Timing
+from ..predictions import Predictions, Timing, check_depth
 from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .backends import CudaGraphBackend, OpenVinoBackend, Runtime, TorchBackend
 from .fusion import fuse
@@ -284,14 +284,7 @@ class Detector:
 
     def check_depth(self, decoder_layers: int | None) -> int:
         """The number of layers to run; `None` is all. Raises BadInput outside 1 to `depth`."""
-        if decoder_layers is None:
-            return self.depth
-        if not _is_whole(decoder_layers) or not 1 <= decoder_layers <= self.depth:
-            raise BadInput(
-                f"This checkpoint has {self.depth} decoder layers: "
-                f"choose a whole number from 1 to {self.depth}."
-            )
-        return decoder_layers
+        return check_depth(decoder_layers, self.depth)
 
     def check_queries(self, queries: int | None) -> int:
         """The number of queries. Raises BadInput unless it is from 10 to the checkpoint's own."""

@@ -150,12 +150,13 @@ class MicroBatcher:
     """Pictures that wait for the model at the same time go through it together.
 
     All of the API stands in the model's line as one visitor, so that it cannot crowd out the page
-    and its live viewers. `detect(images, *key)` gives the predictions of each picture.
+    and its live viewers; with `passes` above 1 it may do so many at once. `detect(images, *key)`
+    gives the predictions of each picture.
     """
 
-    def __init__(self, detect: Callable[..., list[Predictions]]):
+    def __init__(self, detect: Callable[..., list[Predictions]], passes: int = 1):
         self._detect = detect
-        self._seat = FairLock()
+        self._seat = FairLock() if passes == 1 else threading.Semaphore(passes)
         self._guard = threading.Lock()
         self._waiting: list[_Asked] = []
 

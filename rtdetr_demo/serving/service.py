@@ -38,6 +38,9 @@ def on_gpu(function: Callable) -> Callable:
 class Service:
     """Serves at once with what is here, and moves on to the wanted checkpoint when it arrives."""
 
+    passes = 1
+    """How many may be under way at once: there is one device."""
+
     def __init__(self, settings: Settings, scratch: Scratch | None = None):
         self.settings = settings
         self.scratch = scratch or Scratch(settings.data_dir)
