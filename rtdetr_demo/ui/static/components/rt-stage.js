@@ -35,6 +35,7 @@ class RtStage extends AppElement {
     const sources = [{ name: "photo", title: "Photo" }, ...SOURCES];
     this.innerHTML = `
       <div class="frame" tabindex="0" role="group">
+        <div class="backdrop" aria-hidden="true"></div>
         <div class="media"><img alt="" hidden /></div>
         <div class="divider" role="slider" tabindex="0" aria-label="Divider of the comparison" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
         <span class="side left" hidden></span><span class="side right" hidden></span>
@@ -188,6 +189,7 @@ class RtStage extends AppElement {
     if (result?.picture && image.src !== result.picture) {
       image.src = result.picture;
       image.alt = result.title;
+      this.$(".backdrop").style.backgroundImage = `url("${result.picture}")`;
     }
   }
 
