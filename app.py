@@ -5,16 +5,16 @@ import signal
 import sys
 import threading
 
-from rtdetr_demo.api.app import Api
-from rtdetr_demo.errors import DemoError
-from rtdetr_demo.serving.scratch import Scratch
-from rtdetr_demo.serving.service import Service
-from rtdetr_demo.settings import Settings
-
 DRAIN_SECONDS = 25
+HURRY_SECONDS = 3
 
 
 def main() -> None:
+    # Imported here, as each child process reads this file, too, and needs none of it.
+    from rtdetr_demo.errors import DemoError
+    from rtdetr_demo.serving.scratch import Scratch
+    from rtdetr_demo.settings import Settings
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("httpx", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -25,6 +25,8 @@ def main() -> None:
         sys.exit(str(error))
     scratch.use_for_everything()
     # Only now: Gradio makes its folder where it is imported.
+    from rtdetr_demo.api.app import Api
+    from rtdetr_demo.serving.service import Service
     from rtdetr_demo.ui.front_end import FrontEnd
     from rtdetr_demo.ui.mcp import publish_tools
     from rtdetr_demo.ui.page import build, launch_options
@@ -48,6 +50,7 @@ def main() -> None:
     # Only now: a page that answers at once beats a model that is loaded a little sooner.
     service.start()
     end.wait()
+    service.pictures.hurry(HURRY_SECONDS)
     api.drain(DRAIN_SECONDS)
     page.close(verbose=False)
 

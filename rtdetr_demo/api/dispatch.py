@@ -191,7 +191,7 @@ class Dispatcher:
                     encoded = (
                         content if isinstance(content, bytes) else sources.read_data_uri(content)
                     )
-                    image = sources.read_picture(encoded)
+                    image = self.service.pictures.read(encoded)
                 predictions = self._batcher.detect(
                     image, batch, detector.checkpoint, selection.layer
                 )

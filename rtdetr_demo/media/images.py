@@ -7,6 +7,7 @@ before pixels are decoded, and addresses are checked after names are resolved.
 import base64
 import binascii
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -14,15 +15,23 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import BadInput, DamagedPicture, NotAPicture, TooLarge
+from ..errors import BadInput, DamagedPicture, NotAPicture, TooLarge, Unusable
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
 
 
+MAX_SCANS = 200
+"""Passes over the picture that a JPEG may ask for; cameras and programs write ten."""
+
+FRAME_PIXELS = 1920 * 1088
+FRAME_SCANS = 20
+FRAME_FORMATS = ("JPEG", "WEBP", "PNG")
+"""What a live frame may be, so that it is decoded in an instant."""
+
 # What Pillow may open. Formats that run programs (EPS), hold documents (PDF) or that nobody
 # photographs with stay shut.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
 
 pillow_heif.register_heif_opener()
 # We refuse by our own limit, in our own words, before Pillow's (which is higher) can warn.
@@ -32,14 +41,30 @@ Image.MAX_IMAGE_PIXELS = None
 def read_picture(content: bytes | Path) -> Image.Image:
     """Decode a picture: upright, RGB, first frame.
 
-    Raises NotAPicture where the bytes are no whole picture, TooLarge past `MAX_PIXELS`.
+    Raises NotAPicture where the bytes are no whole picture, TooLarge past `MAX_PIXELS`, Unusable
+    where it is made to take long.
     """
-    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    if isinstance(content, Path):
+        content = content.read_bytes()
+    return _read(content, FORMATS, MAX_PIXELS, MAX_SCANS)
+
+
+def read_frame(content: bytes) -> Image.Image:
+    """Decode a live frame, as `read_picture` does, but only what takes an instant."""
+    return _read(content, FRAME_FORMATS, FRAME_PIXELS, FRAME_SCANS)
+
+
+def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(source, formats=FORMATS) as opened:
-                _check_size(opened.size)
+            with Image.open(io.BytesIO(content), formats=formats) as opened:
+                _check_size(opened.size, max_pixels)
+                if opened.format in ("JPEG", "MPO") and _scans(content) > max_scans:
+                    raise Unusable(
+                        f"This JPEG asks for more than {max_scans} passes, which would take too "
+                        "long. Save it anew and send that."
+                    )
                 opened.load()
                 return _to_rgb(_upright(opened))
     except BadInput:
@@ -64,38 +89,51 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise TooLarge(
             f"This picture has {width * height / 1e6:,.0f} megapixels ({width} x {height}); "
-            f"the limit is {MAX_PIXELS / 1e6:.0f}. Make it smaller and send it again."
+            f"the limit is {max_pixels / 1e6:.0f}. Make it smaller and send it again."
         )
     if min(width, height) < 1:
         raise NotAPicture("This picture has no pixels. Send another one.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
         # Sixteen bits and more a channel: spread what is there over eight.
-        values = np.asarray(image, dtype=np.float32)
-        top = 65535.0
-        if image.mode == "F":  # no fixed range: 0 to 1 where it fits, else up to its highest value
-            top = max(1.0, float(np.nan_to_num(values).max()))
-        image = Image.fromarray((np.nan_to_num(values).clip(0, top) * (255 / top)).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    elif image.mode == "F":  # no fixed range: 0 to 1 where it fits, else up to its highest value
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        top = max(1.0, float(values.max()))
+        image = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, image).convert("RGB")
+        paper = Image.new("RGB", image.size, "white")
+        paper.paste(image, mask=image.getchannel("A"))
+        return paper
     return image.convert("RGB")
 
 
-def _what_it_is(content: bytes | Path) -> str:
-    if isinstance(content, Path):
-        with content.open("rb") as file:
-            head = file.read(512)
-    else:
-        head = content[:512]
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+
+
+def _scans(jpeg: bytes) -> int:
+    """Scans up to the end of the picture; what may follow it, such as a film, is not looked at."""
+    count, at = 0, 2
+    while found := _MARKER.search(jpeg, at):
+        marker, at = found[1], found.end()
+        if marker == b"\xd9":
+            break
+        count += marker == b"\xda"
+        if marker not in (b"\xd8", b"\x01"):  # all others tell their length
+            at += int.from_bytes(jpeg[at : at + 2], "big")
+    return count
+
+
+def _what_it_is(content: bytes) -> str:
+    head = content[:512]
     text = head.lstrip().lower()
     if not head:
         return "This file is empty. Choose another one."

@@ -15,6 +15,7 @@ from ..checkpoints import hub
 from ..checkpoints.catalog import BUNDLED, is_listed
 from ..checkpoints.store import ModelStore
 from ..errors import Cancelled, CheckpointError, DemoError
+from ..media.decoder_pool import DecoderPool
 from ..predictions import Predictions
 from ..settings import Settings
 from .latency_worker import LatencyWorker
@@ -44,6 +45,7 @@ class Service:
     def __init__(self, settings: Settings, scratch: Scratch | None = None):
         self.settings = settings
         self.scratch = scratch or Scratch(settings.data_dir)
+        self.pictures = DecoderPool()
         self.latencies = LatencyWorker(settings.runtime)
         self.store = ModelStore(
             int(settings.model_memory_gb * 2**30), self.latencies.add, self.latencies.remove
@@ -60,6 +62,7 @@ class Service:
 
     def start(self) -> None:
         """Load what serves, and look for what is wanted, in the background."""
+        threading.Thread(target=self.pictures.start, name="decoders", daemon=True).start()
         threading.Thread(target=self._start, name="start", daemon=True).start()
 
     def _start(self) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 from PIL import Image
 
 from ..checkpoints.catalog import describe
-from ..media import images as sources
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .device_files import DeviceFiles
@@ -30,7 +29,7 @@ def server_functions(
     def detect(request: Detect) -> dict:
         """Detections of every layer in a picture, which is kept for what is asked of it later."""
         content = picture_of(request, service, results)
-        image = sources.read_picture(content)
+        image = service.pictures.read(content)
         predictions = service.detect(image, request.checkpoint, **request.shape)
         if request.result is None:
             result = results.keep(content, predictions)
@@ -98,7 +97,7 @@ def server_functions(
         result = results.get(request.result)
         file = result.folder / "upright.jpg"
         if not file.exists():
-            image: Image.Image = sources.read_picture(result.original)
+            image: Image.Image = service.pictures.read(result.original.read_bytes())
             image.save(file, "JPEG", quality=95)
         return {"url": f"gradio_api/file={file}"}
 

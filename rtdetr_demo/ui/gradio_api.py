@@ -5,7 +5,6 @@ from typing import Any
 import gradio as gr
 
 from ..errors import BadInput, DemoError
-from ..media import images as sources
 from ..predictions import check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
@@ -34,7 +33,7 @@ def add_api(service: Service, results: ResultStore) -> None:
         """
         try:
             lowest = check_threshold(threshold)
-            picture = sources.read_picture(picture_of(_sent_file(image), service, results))
+            picture = service.pictures.read(picture_of(_sent_file(image), service, results))
             predictions = service.detect(picture, checkpoint, decoder_layers)
         except DemoError as error:
             raise gr.Error(str(error), print_exception=False) from None

@@ -8,7 +8,6 @@ from pydantic import Field, StrictFloat, StrictInt
 
 from ..checkpoints.catalog import CATALOGUE
 from ..errors import BadInput
-from ..media import images as sources
 from ..serving.jobs import Job, Jobs
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
@@ -72,7 +71,7 @@ def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], d
 
     @answering(Measure)
     def start(request: Measure) -> dict:
-        image = sources.read_picture(subject(request))
+        image = service.pictures.read(subject(request))
         detector = service.detector(request.checkpoint)
         # Only now: transformers must not be imported twice at once, and a load imports it.
         from ..evaluation.benchmark import Plan, measure
@@ -108,7 +107,7 @@ def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], d
 
     @answering(Compare)
     def compare(request: Compare) -> dict:
-        image = sources.read_picture(subject(request))
+        image = service.pictures.read(subject(request))
         names = [service.check(name or service.active) for name in request.checkpoints]
         if names[0] == names[1]:
             raise BadInput("These are the same checkpoint. Choose two different ones.")

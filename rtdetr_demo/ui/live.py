@@ -49,7 +49,7 @@ def _frame(service: Service, viewers: ViewerLimiter) -> Callable[[Any], dict]:
         began = time.perf_counter()
         viewers.arrive(request.viewer)
         try:
-            image = sources.read_picture(_decoded(request.image))
+            image = sources.read_frame(_decoded(request.image))
             detector = service.detector(request.checkpoint)
             depth = min(request.decoder_layers, detector.depth)
             asked = time.perf_counter()

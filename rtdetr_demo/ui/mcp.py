@@ -44,7 +44,7 @@ def add_tools(service: Service, results: ResultStore) -> None:
         try:
             lowest = check_threshold(threshold)
             content = _content(image, service)
-            picture = sources.read_picture(content)
+            picture = service.pictures.read(content)
             detector = service.detector()
             layers = detector.check_depth(decoder_layers)
             _check(classes, max_detections, detector.class_names)
