@@ -7,17 +7,20 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 PRELOADED = ["rtdetr_demo.media.images", "rtdetr_demo.video.pipeline"]
 """Imported once, for all of them."""
+LONGEST_PATH = 70
 
 
 def child_context() -> Any:
     """How they are started: from a small process that has neither our threads nor our memory."""
-    if sys.platform == "win32":
+    # The small process listens on a socket among temporary files, whose path has a limit.
+    if sys.platform == "win32" or len(os.fsencode(tempfile.gettempdir())) > LONGEST_PATH:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

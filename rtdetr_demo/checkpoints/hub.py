@@ -1,10 +1,11 @@
 """Where checkpoints lie on this machine, and how they come from the hub.
 
-Only `FILES` are ever fetched, and weights only as safetensors: nothing that runs code.
+Only configurations and safetensors are ever fetched: nothing that runs code.
 Environment variables of huggingface_hub (`HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_HOME`)
 keep their meaning.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -26,8 +27,8 @@ from huggingface_hub.utils import tqdm
 
 from ..errors import Cancelled, CheckpointError
 from .catalog import BUNDLED, BUNDLED_FOLDER
+from .files import CONFIGS, INDEX, WEIGHTS, shards, weight_files
 
-FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 PATIENCE = 3.0
 """Seconds that the hub has for a first answer."""
 
@@ -45,14 +46,18 @@ def local_folder(checkpoint: str) -> Path | None:
         return BUNDLED_FOLDER
     folder = Path(os.path.expanduser(checkpoint))
     if os.path.isdir(folder):
-        return folder if all((folder / name).is_file() for name in FILES) else None
+        return folder if _is_whole(folder) else None
     try:
-        cached = [try_to_load_from_cache(checkpoint, name) for name in FILES]
+        cached = try_to_load_from_cache(checkpoint, CONFIGS[0])
     except HFValidationError:
         return None
-    if not all(isinstance(path, str) for path in cached):
+    if not isinstance(cached, str) or not _is_whole(Path(cached).parent):
         return None
-    return Path(str(cached[0])).parent
+    return Path(cached).parent
+
+
+def _is_whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in CONFIGS) and bool(weight_files(folder))
 
 
 def why_unreachable(checkpoint: str, seconds: float = PATIENCE) -> str | None:
@@ -99,14 +104,22 @@ class Download:
         try:
             info = HfApi().model_info(self.checkpoint, files_metadata=True, timeout=10)
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-            if missing := [name for name in FILES if name not in sizes]:
+            weights = WEIGHTS if WEIGHTS in sizes or INDEX not in sizes else INDEX
+            wanted = [*CONFIGS, weights]
+            if missing := [name for name in wanted if name not in sizes]:
                 raise CheckpointError(
                     f"{self.checkpoint} has no {missing[0]}, so it cannot be an RT-DETR checkpoint "
                     "in safetensors form. Check the name, or choose another checkpoint."
                 )
-            self.total_bytes = sum(sizes[name] for name in FILES)
-            for name in FILES:
-                hf_hub_download(self.checkpoint, name, tqdm_class=self._progress_bar())
+            if weights == INDEX:
+                # The last to be asked for is the last to come: an index alone is no checkpoint.
+                index = hf_hub_download(self.checkpoint, INDEX)
+                self.done_bytes = sizes[INDEX]
+                wanted += shards(Path(index).read_bytes())
+            self.total_bytes = sum(sizes.get(name, 0) for name in wanted)
+            for name in wanted:
+                if name != INDEX:
+                    hf_hub_download(self.checkpoint, name, tqdm_class=self._progress_bar())
         except (CheckpointError, Cancelled) as error:
             self.error = error
         except Exception as error:
@@ -131,6 +144,9 @@ class Download:
         return Bar
 
 
+_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EIO)
+
+
 def _reason(checkpoint: str, error: BaseException) -> str:
     match error:
         case OfflineModeIsEnabled():
@@ -149,6 +165,11 @@ def _reason(checkpoint: str, error: BaseException) -> str:
             return f"The hub answered with error {error.response.status_code}: try again later."
         case FutureTimeout():
             return f"The hub did not answer within {PATIENCE:.0f} seconds."
-        case OSError() if getattr(error, "errno", None) == 28:
-            return "The disk is full: free some space, then try again."
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return "The disk is full: free some space, or set HF_HOME to a folder on another disk."
+        case OSError(errno=number) if number in _DISK:
+            return (
+                f"The hub's files cannot be kept on this machine ({error.strerror}): set HF_HOME "
+                "to a folder that can be written."
+            )
     return "The hub cannot be reached from here: check the network, then try again."

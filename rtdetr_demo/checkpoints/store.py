@@ -8,10 +8,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import metrics
+from .. import memory, metrics
 from ..errors import CheckpointError
 from . import hub
-from .catalog import BUNDLED
+from .catalog import BUNDLED, is_listed
+from .files import check_bounds, weights_bytes
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
@@ -34,6 +35,7 @@ class ModelStore:
         self._on_load, self._on_drop = on_load, on_drop
         self._lock = threading.Lock()
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
+        self._loading = threading.Lock()
         self._folders: dict[str, Path] = {}
         self._downloads: dict[str, hub.Download] = {}
 
@@ -70,7 +72,11 @@ class ModelStore:
             # PyTorch and transformers take seconds to import, and a page must not wait for that.
             from ..model.detector import Detector
 
-            detector = Detector.load(checkpoint, folder)
+            if not is_listed(checkpoint):
+                check_bounds(checkpoint, folder)
+            with self._loading:  # one at a time, as each makes room first
+                self._make_room(checkpoint, folder)
+                detector = Detector.load(checkpoint, folder)
         except BaseException as error:
             with self._lock:
                 del self._detectors[checkpoint]
@@ -82,6 +88,15 @@ class ModelStore:
         mine.set_result(detector)
         self.drop_excess(checkpoint)
         return detector
+
+    def _make_room(self, checkpoint: str, folder: Path) -> None:
+        needed = weights_bytes(folder)
+        if needed > self._memory_bytes and checkpoint != BUNDLED:
+            raise CheckpointError(
+                f"{checkpoint} takes {needed / 2**30:.1f} GB, more than models may take here. "
+                "Choose a smaller one, or start the demo with a higher --model-memory-gb."
+            )
+        self.drop_excess(checkpoint, needed)
 
     def loaded(self) -> list[str]:
         with self._lock:
@@ -105,8 +120,10 @@ class ModelStore:
         """The latest download of this checkpoint in this process, running or ended."""
         return self._downloads.get(checkpoint)
 
-    def drop_excess(self, keep: str) -> None:
-        """Let the least recently used go until the rest fits the limit; `keep` stays."""
+    def drop_excess(self, keep: str, needed: int = 0) -> None:
+        """Let the least recently used go until the rest, and `needed` bytes more, fit the limit;
+        `keep` stays."""
+        dropped = False
         with self._lock:
             held = {
                 name: future.result().memory_bytes
@@ -114,10 +131,13 @@ class ModelStore:
                 if future.done() and not future.exception()
             }
             for name in list(held):
-                if sum(held.values()) <= self._memory_bytes:
-                    return
+                if sum(held.values()) + needed <= self._memory_bytes:
+                    break
                 # The bundled one is small, and what serves when nothing else can.
                 if name not in (keep, BUNDLED):
                     del self._detectors[name], held[name]
                     self._on_drop(name)
+                    dropped = True
                     log.info("dropped %s to stay within the memory limit", name)
+        if dropped:
+            memory.trim()

@@ -1,8 +1,6 @@
 """Foreign pictures are decoded in child processes: few at once, each with a deadline."""
 
 import atexit
-import ctypes
-import sys
 import threading
 import time
 import weakref
@@ -13,6 +11,7 @@ from contextlib import suppress
 from pebble import ProcessExpired, ProcessPool
 from PIL import Image
 
+from .. import memory
 from ..children import child_context, settle_as_child
 from ..errors import Busy, DamagedPicture, Unusable
 from .images import MAX_PIXELS, read_picture
@@ -152,19 +151,12 @@ class DecoderPool:
             self._freed.wait()
             time.sleep(1)
             self._freed.clear()
-            trim_memory()
-
-
-def trim_memory() -> None:
-    """Give the system back what Python has freed: glibc keeps tens of megabytes a thread."""
-    if sys.platform == "linux":
-        with suppress(AttributeError, OSError):
-            ctypes.CDLL(None).malloc_trim(0)
+            memory.trim()
 
 
 def _decode(content: bytes) -> tuple[tuple[int, int], bytes]:
     image = read_picture(content)
     answer = image.size, image.tobytes()
     del image
-    trim_memory()
+    memory.trim()
     return answer

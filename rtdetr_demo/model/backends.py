@@ -98,6 +98,8 @@ class CudaGraphBackend(TorchBackend):
         key = (tuple(pixels.shape), depth, every)
         if key not in self._graphs:
             if key not in self._seen:
+                if len(self._seen) >= 8 * self.KEPT:
+                    self._seen.clear()
                 self._seen.add(key)
                 return super().run(pixels, depth, every)
             self._graphs[key] = self._record(pixels, depth, every)
@@ -124,7 +126,8 @@ class CudaGraphBackend(TorchBackend):
                     super().run(given, depth, every)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            # Other threads may use the card meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 result = super().run(given, depth, every)
         except RuntimeError as error:
             log.warning("no CUDA graph for %s: %s", tuple(pixels.shape), error)
@@ -216,7 +219,11 @@ class OpenVinoBackend:
         traced = torch.jit.trace(stage, given, check_trace=False, strict=False)
         shapes = [list(one.shape) for one in given]
         model = self._ov.convert_model(traced, example_input=given, input=shapes)
-        hints = {"INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY"}
+        hints = {
+            "INFERENCE_PRECISION_HINT": self._precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         return self._core.compile_model(model, "CPU", hints).create_infer_request()
 
     def _given(self, pixels: Tensor) -> Any:

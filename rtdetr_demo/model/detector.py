@@ -11,22 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from ..cpus import cpu_quota
 from ..errors import BadInput, Cancelled, CheckpointError
 from ..predictions import Predictions, Timing, check_depth
 from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .backends import CudaGraphBackend, OpenVinoBackend, Runtime, TorchBackend
 from .fusion import fuse
-from .network import StagedRTDetr
+from .network import SHAPES, StagedRTDetr
+from .parity import check_parity
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
 from .scheduler import FairLock
 
 # The page and the log say what is going on; bars on the console would only break their lines.
 transformers_logging.disable_progress_bar()
+# A container may have fewer processors than its host, which PyTorch counts.
+torch.set_num_threads(min(torch.get_num_threads(), cpu_quota()))
 
 # One pass at a time, whatever the model: two at once on one device only slow each other down.
 _DEVICE_LOCK = FairLock()
@@ -57,7 +62,9 @@ class Detector:
     ):
         self.checkpoint = checkpoint
         self.device = device or best_device()
-        model = fuse(model.eval()).to(self.device).to(memory_format=torch.channels_last)
+        model = fuse(model.eval())
+        check_parity(checkpoint, model)
+        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
         self.preprocess = Preprocess(processor, self.device)
         self.size = self.preprocess.size
         if self.device.type == "cuda" and _half_agrees(model, self.size):
@@ -68,14 +75,15 @@ class Detector:
         id2label: dict[Any, str] = model.config.id2label or {}
         self.class_names = tuple(id2label[i] for i in range(len(id2label)))
         self._backends: dict[tuple[int, tuple[int, int]], Runtime] = {}
-        self._plain: dict[int, TorchBackend] = {}
+        self._plain: LRUCache[int, TorchBackend] = LRUCache(SHAPES)
+        self._plain_guard = threading.Lock()
         self._preparing = threading.Lock()
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
         """Load a folder in the hub's layout. Raises CheckpointError where it holds no RT-DETR."""
         try:
-            kind = json.loads((folder / "config.json").read_text())["model_type"]
+            kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
             if kind not in MODEL_TYPES:
                 raise CheckpointError(
                     f"{checkpoint} is a {str(kind)[:40]} model, not an RT-DETR. "
@@ -171,10 +179,13 @@ class Detector:
     def torch_backend(self, queries: int | None = None) -> TorchBackend:
         """The PyTorch backend for this number of queries; it takes any input size."""
         count = self.check_queries(queries)
-        if count not in self._plain:
-            kind = CudaGraphBackend if self.device.type == "cuda" else TorchBackend
-            self._plain[count] = kind(StagedRTDetr(self.model, count).eval())
-        return self._plain[count]
+        with self._plain_guard:
+            backend = self._plain.get(count)
+            if backend is None:
+                kind = CudaGraphBackend if self.device.type == "cuda" else TorchBackend
+                backend = kind(StagedRTDetr(self.model, count).eval())
+                self._plain[count] = backend
+        return backend
 
     def prepare(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device."""

@@ -12,8 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+SHAPES = 4
+"""Shapes of input for which something is kept ready; visitors may ask for any."""
 
 Maps = tuple[Tensor, ...]
 """Feature maps [batch, height, width, channels], finest first."""
@@ -38,7 +42,7 @@ class EncoderStage(nn.Module):
         self.box_head = model.enc_bbox_head
         self.queries = queries
         self._make_anchors = model.generate_anchors
-        self._anchors: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._anchors: LRUCache[tuple, tuple[Tensor, Tensor]] = LRUCache(SHAPES)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, *Maps]:
         features = self.backbone(pixels).feature_maps
@@ -62,10 +66,11 @@ class EncoderStage(nn.Module):
         first = maps[0]
         shapes = tuple((int(one.shape[1]), int(one.shape[2])) for one in maps)
         key = (shapes, first.device, first.dtype)
-        if key not in self._anchors:
+        made = self._anchors.get(key)
+        if made is None:
             anchors, valid = self._make_anchors(shapes, device=first.device, dtype=first.dtype)
-            self._anchors[key] = anchors, valid.to(first.dtype)
-        return self._anchors[key]
+            made = self._anchors[key] = anchors, valid.to(first.dtype)
+        return made
 
 
 class DecoderLayer(nn.Module):

@@ -5,12 +5,16 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessorPil
 
+from ..checkpoints.files import weight_files
 from ..errors import BadInput
 from ..model.efficientnet_lite import EfficientNetLiteConfig, load_batch_normed
+
+SHARD_BYTES = 6_000_000
 
 
 def build_model(
@@ -78,15 +82,20 @@ def export(model: RTDetrForObjectDetection, folder: Path, size: int) -> None:
         .cpu().contiguous()
         for name, value in model.state_dict().items()
     }  # fmt: skip
-    save_file(state, part / "model.safetensors", metadata={"format": "pt"})
-    (part / "model.safetensors").chmod(0o644)
+    # The hub refuses files over 10 MiB that are not in its large file storage.
+    save_torch_state_dict(state, part, max_shard_size=SHARD_BYTES)
     RTDetrImageProcessorPil(
         size={"height": size, "width": size}, image_mean=[0.5] * 3, image_std=[0.5] * 3,
         do_normalize=True,
     ).save_pretrained(part)  # fmt: skip
     folder.mkdir(exist_ok=True)
+    new = {file.name for file in part.iterdir()}
     for file in part.iterdir():
+        file.chmod(0o644)
         file.replace(folder / file.name)
+    for old in folder.glob("model*.safetensors*"):
+        if old.name not in new:
+            old.unlink()
     part.rmdir()
 
 
@@ -94,7 +103,10 @@ def load_weights(model: RTDetrForObjectDetection, folder: Path) -> None:
     """Fill the model from a folder that `export` wrote. Raises BadInput unless they agree."""
     try:
         names = json.loads((folder / "config.json").read_text())["id2label"]
-        state = load_file(folder / "model.safetensors")
+        files = weight_files(folder)
+        if files is None:
+            raise ValueError("its weights are missing")
+        state = {name: value for file in files for name, value in load_file(file).items()}
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{folder} is no folder of an earlier run: {error}.") from None
     if {int(label): name for label, name in names.items()} != model.config.id2label:

@@ -61,7 +61,10 @@ def index() -> list[dict]:
 def stamp(example: str) -> str:
     """Names the content that predictions were made of: the bundled weights and the picture."""
     digest = hashlib.sha256()
-    for path in (*sorted(BUNDLED_FOLDER.glob("*.json")), BUNDLED_FOLDER / "model.safetensors"):
+    for path in (
+        *sorted(BUNDLED_FOLDER.glob("*.json")),
+        *sorted(BUNDLED_FOLDER.glob("*.safetensors")),
+    ):
         digest.update(path.read_bytes())
     digest.update((EXAMPLES / example).read_bytes())
     return digest.hexdigest()[:16]

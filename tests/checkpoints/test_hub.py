@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rtdetr_demo.checkpoints import hub as hub_module
 from rtdetr_demo.checkpoints.catalog import BUNDLED, BUNDLED_FOLDER, CATALOGUE, describe
+from rtdetr_demo.checkpoints.files import CONFIGS, WEIGHTS, weight_files
 from rtdetr_demo.checkpoints.hub import Download, local_folder, why_unreachable
 from rtdetr_demo.errors import Cancelled, CheckpointError
 from rtdetr_demo.model.detector import Detector
@@ -20,6 +20,7 @@ from rtdetr_demo.settings import DEFAULT_CHECKPOINT, Settings
 from tests.support.standin import HubStandIn
 
 MODEL = "owner/tiny"
+FILES = (*CONFIGS, WEIGHTS)
 
 
 def wait_for(what, seconds: float = 30.0) -> None:
@@ -35,9 +36,9 @@ def test_a_download_ends_in_the_cache_and_counts_every_byte(hub: HubStandIn, tin
     download.wait(30)
     folder = local_folder(MODEL)
     assert folder is not None
-    for name in hub_module.FILES:
+    for name in FILES:
         assert (folder / name).read_bytes() == (tiny / name).read_bytes()
-    total = sum((tiny / name).stat().st_size for name in hub_module.FILES)
+    total = sum((tiny / name).stat().st_size for name in FILES)
     assert download.done_bytes == download.total_bytes == total
 
 
@@ -126,7 +127,7 @@ def test_the_catalogue_offers_the_model_page_and_the_bundled_checkpoint():
 @pytest.fixture
 def bundled_stands_in(tiny: Path, monkeypatch) -> Iterator[None]:
     """The small model in the place of the bundled one, so that these tests load fast."""
-    monkeypatch.setattr(hub_module, "BUNDLED_FOLDER", tiny)
+    monkeypatch.setattr("rtdetr_demo.checkpoints.hub.BUNDLED_FOLDER", tiny)
     yield
 
 
@@ -176,11 +177,11 @@ def test_what_is_in_the_cache_serves_with_no_hub_at_all(hub: HubStandIn, monkeyp
 
 
 @pytest.mark.usefixtures("bundled_stands_in")
-@pytest.mark.parametrize("damaged", hub_module.FILES)
+@pytest.mark.parametrize("damaged", FILES)
 def test_a_damaged_checkpoint_leaves_the_bundled_one_serving(tiny: Path, tmp_path, noise, damaged):
     broken = tmp_path / "broken"
     broken.mkdir()
-    for name in hub_module.FILES:
+    for name in FILES:
         content = (tiny / name).read_bytes()
         (broken / name).write_bytes(content[: len(content) // 2] if name == damaged else content)
     service = started(str(broken))
@@ -248,7 +249,7 @@ def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Pa
     for name in "abc":
         copy = tmp_path / name
         copy.mkdir()
-        for file in hub_module.FILES:
+        for file in FILES:
             (copy / file).write_bytes((tiny / file).read_bytes())
         copies.append(str(copy))
     service = Service(Settings(runtime="torch", checkpoint=copies[0], any_checkpoint=True))
@@ -338,4 +339,4 @@ def test_on_zero_gpu_spaces_detection_is_marked_for_the_card(tiny: Path, noise, 
 
 def test_the_bundled_checkpoint_is_here():
     assert local_folder(BUNDLED) == BUNDLED_FOLDER
-    assert all((BUNDLED_FOLDER / name).is_file() for name in hub_module.FILES)
+    assert weight_files(BUNDLED_FOLDER)
