@@ -5,6 +5,7 @@ import logging
 import secrets
 import shutil
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Busy, DemoError, Expired
-from .scratch import Scratch
+from .scratch import Scratch, folder_bytes
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ class Job:
     error: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
+    asked: float = field(default_factory=time.monotonic)
+    """When somebody last wanted to know how it goes."""
 
     @property
     def running(self) -> bool:
@@ -37,23 +40,38 @@ class Job:
 class Jobs:
     """At most `running` jobs at a time; the last `kept` results stay, older ones are deleted.
 
-    Each has a folder for its files. `what` names the work in sentences: "videos".
+    So are the oldest where their files take more than `most_bytes`. A job that nobody has asked for
+    in `patience` seconds is stopped. Each has a folder for its files. `what` names the work in
+    sentences: "videos".
     """
 
-    def __init__(self, scratch: Scratch, what: str, running: int = 2, kept: int = 20):
+    def __init__(
+        self,
+        scratch: Scratch,
+        what: str,
+        running: int = 2,
+        kept: int = 20,
+        most_bytes: float = float("inf"),
+        patience: float = 300.0,
+    ):
         self._scratch = scratch
         self._what = what
         self._running = running
         self._kept = kept
+        self._most_bytes = most_bytes
+        self._patience = patience
+        self._closing = threading.Event()
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         atexit.register(self.close)
+        threading.Thread(target=self._stop_abandoned, name="jobs", daemon=True).start()
 
     def start(self, work: Callable[[Job], Any]) -> Job:
         """Begin with a piece of work, which gets its job and gives its result.
 
         Raises Busy past the limit.
         """
+        self._scratch.check_room()
         job = Job(
             secrets.token_urlsafe(16), self._scratch.folder(self._what) / secrets.token_hex(8)
         )
@@ -64,8 +82,10 @@ class Jobs:
                     f"As many {self._what} are being worked on as this machine does at once: "
                     f"{self._running}. Try again in a few minutes."
                 )
+            held = sum(folder_bytes(one.folder) for one in self._jobs.values())
             for name in [name for name, one in self._jobs.items() if not one.running]:
-                if len(self._jobs) >= self._kept:
+                if len(self._jobs) >= self._kept or held > self._most_bytes:
+                    held -= folder_bytes(self._jobs[name].folder)
                     shutil.rmtree(self._jobs.pop(name).folder, ignore_errors=True)
             self._jobs[job.id] = job
             job.folder.mkdir()
@@ -76,18 +96,28 @@ class Jobs:
         """Raises Expired where there is none of this name (any more)."""
         with self._lock:
             job = self._jobs.get(name)
+            if job is not None:
+                job.asked = time.monotonic()
         if job is None:
             raise Expired("This is no longer held here. Start it again.")
         return job
 
     def close(self) -> None:
         """Stop everything and delete the files."""
+        self._closing.set()
         for job in list(self._jobs.values()):
             job.stop.set()
         for job in list(self._jobs.values()):
             if job.thread:
                 job.thread.join(15)
         shutil.rmtree(self._scratch.path / self._what, ignore_errors=True)
+
+    def _stop_abandoned(self) -> None:
+        while not self._closing.wait(min(5.0, self._patience / 2)):
+            for job in list(self._jobs.values()):
+                if job.running and time.monotonic() - job.asked > self._patience:
+                    log.info("nobody asks for a job any more: it is stopped")
+                    job.stop.set()
 
     def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import Expired
 from ..predictions import Predictions
-from .scratch import Scratch
+from .scratch import Scratch, folder_bytes
 
 CAPACITY = 200
 
@@ -29,33 +29,41 @@ class Result:
 
 
 class ResultStore:
-    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted."""
+    """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted.
 
-    def __init__(self, scratch: Scratch, capacity: int = CAPACITY):
+    So are the oldest of those where their files, downloads included, take more than `most_bytes`.
+    """
+
+    def __init__(
+        self, scratch: Scratch, capacity: int = CAPACITY, most_bytes: float = float("inf")
+    ):
         self._scratch = scratch
         self._capacity = capacity
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
 
     def replace(self, name: str, predictions: Predictions) -> Result:
         """Put other predictions for the same picture in a result's place."""
-        result = dataclasses.replace(self.get(name), predictions=predictions)
         with self._lock:
-            self._kept[name] = result
-        return result
+            if name in self._kept:  # what was dropped stays dropped
+                self._kept[name] = dataclasses.replace(self._kept[name], predictions=predictions)
+        return self.get(name)
 
     def keep(self, content: bytes, predictions: Predictions) -> Result:
         """Store a result with the bytes of its picture."""
+        self._scratch.check_room(len(content))
         name = secrets.token_urlsafe(16)
         result = Result(name, self._scratch.folder("results") / name, predictions)
         result.folder.mkdir(parents=True)
         result.original.write_bytes(content)
         with self._lock:
             self._kept[name] = result
-            dropped = [
-                self._kept.popitem(last=False)[1]
-                for _ in range(max(0, len(self._kept) - self._capacity))
-            ]
+            sizes = [folder_bytes(one.folder) for one in self._kept.values()]
+            dropped = []
+            while len(sizes) > 1 and (len(sizes) > self._capacity or sum(sizes) > self._most_bytes):
+                del sizes[0]
+                dropped.append(self._kept.popitem(last=False)[1])
         for old in dropped:
             shutil.rmtree(old.folder, ignore_errors=True)
         return result

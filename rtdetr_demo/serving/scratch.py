@@ -75,10 +75,6 @@ class Scratch:
                 "space, or set RTDETR_DATA_DIR to a folder on another disk."
             )
 
-    def used_bytes(self) -> int:
-        """What lies here."""
-        return sum(_size(path) for path in self.path.rglob("*"))
-
     def sweep(self, older_than: float = KEEP_SECONDS) -> None:
         """Delete uploads and temporary files that nobody has touched for so many seconds."""
         limit = time.time() - older_than
@@ -158,6 +154,11 @@ def _touched(path: Path) -> float:
         return path.lstat().st_mtime
     except OSError:
         return time.time()
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files in a folder take."""
+    return sum(_size(path) for path in folder.glob("*"))
 
 
 def _size(path: Path) -> int:

@@ -46,6 +46,8 @@ class Service:
         self.settings = settings
         self.scratch = scratch or Scratch(settings.data_dir)
         self.pictures = DecoderPool()
+        self.store_bytes = settings.data_gb * 2**30 / 2
+        """What results may take on the disk, and videos as much again."""
         self.latencies = LatencyWorker(settings.runtime)
         self.store = ModelStore(
             int(settings.model_memory_gb * 2**30), self.latencies.add, self.latencies.remove

@@ -57,7 +57,7 @@ def video_tab(service: Service) -> None:
 
 
 def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
-    jobs = Jobs(service.scratch, "videos")
+    jobs = Jobs(service.scratch, "videos", most_bytes=service.store_bytes)
 
     @answering(Start)
     def start(request: Start) -> dict:
@@ -85,7 +85,11 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
             def tell(progress: Progress) -> None:
                 job.progress = progress
 
-            return process(source, job.folder, detector, options, tell, job.stop, limits)
+            try:
+                return process(source, job.folder, detector, options, tell, job.stop, limits)
+            finally:
+                if job.progress is not None:
+                    job.progress.preview = None  # nobody looks at it any more
 
         return {"id": jobs.start(work).id}
 

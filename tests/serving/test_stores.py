@@ -1,0 +1,83 @@
+"""What is kept for visitors is bounded by bytes, and work for nobody ends."""
+
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from rtdetr_demo.errors import Expired
+from rtdetr_demo.predictions import Predictions, Timing
+from rtdetr_demo.serving.jobs import Job, Jobs
+from rtdetr_demo.serving.result_store import ResultStore
+from rtdetr_demo.serving.scratch import Scratch
+
+ONE = Predictions(
+    "", ("dog",), 10, 10, np.zeros((1, 1)), np.zeros((1, 1), int), np.zeros((1, 1), int),
+    np.zeros((1, 1, 4)), Timing(0, 0, 0),
+)  # fmt: skip
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    scratch = Scratch(tmp_path)
+    yield scratch
+    scratch.close()
+
+
+def test_results_past_their_bytes_go_oldest_first_downloads_counted(scratch):
+    results = ResultStore(scratch, most_bytes=250)
+    first, second = (results.keep(bytes(100), ONE) for _ in range(2))
+    (second.folder / "detections.png").write_bytes(bytes(60))
+    third = results.keep(bytes(100), ONE)
+    assert [one.folder.exists() for one in (first, second, third)] == [False, False, True]
+    with pytest.raises(Expired):
+        results.get(second.id)
+
+
+def test_a_result_that_was_dropped_does_not_come_back(scratch):
+    results = ResultStore(scratch, capacity=1)
+    first = results.keep(b"1", ONE)
+    results.keep(b"2", ONE)
+    with pytest.raises(Expired):
+        results.replace(first.id, ONE)
+    with pytest.raises(Expired):
+        results.get(first.id)
+
+
+def test_a_result_survives_that_the_folder_is_deleted_from_outside(scratch):
+    results = ResultStore(scratch)
+    shutil.rmtree(scratch.path)
+    assert results.keep(b"1", ONE).original.read_bytes() == b"1"
+
+
+def test_jobs_past_their_bytes_go_oldest_first(scratch):
+    jobs = Jobs(scratch, "videos", most_bytes=100)
+
+    def work(job: Job) -> str:
+        (job.folder / "annotated.mp4").write_bytes(bytes(80))
+        return "done"
+
+    made = []
+    for _ in range(3):
+        made.append(jobs.start(work))
+        made[-1].thread.join(10)
+    assert [job.folder.exists() for job in made] == [False, True, True]
+    jobs.close()
+
+
+def test_a_job_that_nobody_asks_for_ends_and_one_that_is_asked_for_does_not(scratch):
+    jobs = Jobs(scratch, "videos", patience=0.5)
+    stopped = threading.Event()
+
+    def work(job: Job) -> str:
+        if job.stop.wait(10):
+            stopped.set()
+        return "done"
+
+    job = jobs.start(work)
+    for _ in range(10):
+        jobs.get(job.id)
+        assert not job.stop.wait(0.1)
+    assert stopped.wait(5)
+    jobs.close()
