@@ -26,15 +26,12 @@ from .network import SHAPES, StagedRTDetr
 from .parity import check_parity
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
-from .scheduler import FairLock
+from .scheduler import DEVICE_LOCK
 
 # The page and the log say what is going on; bars on the console would only break their lines.
 transformers_logging.disable_progress_bar()
 # A container may have fewer processors than its host, which PyTorch counts.
 torch.set_num_threads(min(torch.get_num_threads(), cpu_quota()))
-
-# One pass at a time, whatever the model: two at once on one device only slow each other down.
-_DEVICE_LOCK = FairLock()
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +147,7 @@ class Detector:
             ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
             if not ready:
                 return False
-            with _DEVICE_LOCK:
+            with DEVICE_LOCK:
                 for other in [one for one in self._backends if one != self._key(None, None)]:
                     del self._backends[other]  # one shape beside the checkpoint's own is kept
                 self._backends[key] = ready
@@ -187,14 +184,16 @@ class Detector:
                 self._plain[count] = backend
         return backend
 
-    def prepare(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def prepare(
+        self, images: Sequence[Image.Image], size: tuple[int, int] | None = None
+    ) -> torch.Tensor:
         """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device."""
         with torch.inference_mode():
-            return self.preprocess(images, self.model.dtype)
+            return self.preprocess(images, self.model.dtype, size)
 
     def run_model(self, pixels: torch.Tensor) -> None:
         """Run the network alone, at full depth, on the tensor that `prepare` returned."""
-        with _DEVICE_LOCK, torch.inference_mode():
+        with DEVICE_LOCK, torch.inference_mode():
             self.runtime().run(pixels, self.depth, False)
             self._now()
 
@@ -235,7 +234,7 @@ class Detector:
         """
         depth = self.check_depth(decoder_layers)
         runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
-        with _DEVICE_LOCK, torch.inference_mode():
+        with DEVICE_LOCK, torch.inference_mode():
             began = time.perf_counter()
             pixels = self.preprocess(images, self.model.dtype, side)
             ready = time.perf_counter()
@@ -270,7 +269,7 @@ class Detector:
         Keys, in order: preprocess, backbone, encoder, "decoder layer 1" and so on, postprocess.
         """
         runtime, times = self.runtime(), dict[str, float]()
-        with _DEVICE_LOCK, torch.inference_mode():
+        with DEVICE_LOCK, torch.inference_mode():
             began = self._now()
             pixels = self.preprocess([image], self.model.dtype)
             times["preprocess"] = self._now() - began

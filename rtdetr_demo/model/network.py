@@ -45,21 +45,35 @@ class EncoderStage(nn.Module):
         self._anchors: LRUCache[tuple, tuple[Tensor, Tensor]] = LRUCache(SHAPES)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, *Maps]:
+        maps = self.decoder_maps(self.encoder(self.project(pixels)).last_hidden_state)
+        _, _, queries, boxes = self.select(maps)
+        return queries, boxes, *maps
+
+    def project(self, pixels: Tensor) -> list[Tensor]:
+        """The backbone's maps [batch, channels, height, width] as the hybrid encoder takes them,
+        which may write into the list."""
         features = self.backbone(pixels).feature_maps
-        maps = [proj(one) for proj, one in zip(self.backbone_proj, features, strict=True)]
-        maps = self.encoder(maps).last_hidden_state
-        maps += [maps[-1]] * (len(self.decoder_proj) - len(maps))  # coarser levels, where asked for
+        return [proj(one) for proj, one in zip(self.backbone_proj, features, strict=True)]
+
+    def decoder_maps(self, maps: list[Tensor]) -> Maps:
+        """What the hybrid encoder gave, as the decoder takes it."""
+        maps = maps + [maps[-1]] * (len(self.decoder_proj) - len(maps))  # coarser, if asked for
         maps = [proj(one) for proj, one in zip(self.decoder_proj, maps, strict=True)]
-        maps = [one.permute(0, 2, 3, 1) for one in maps]
+        return tuple(one.permute(0, 2, 3, 1) for one in maps)
+
+    def select(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Query selection: logits [batch, tokens, classes] of every token, finest map first, row by
+        row; which were chosen [batch, queries], best first; the queries and their boxes."""
         anchors, valid = self.anchors(maps)
         tokens = torch.cat([one.flatten(1, 2) for one in maps], 1)
         tokens = self.output(tokens * valid)
-        best = self.score_head(tokens).amax(-1).topk(self.queries).indices.unsqueeze(-1)
+        logits = self.score_head(tokens)
+        chosen = logits.amax(-1).topk(self.queries).indices
+        best = chosen.unsqueeze(-1)
         queries = tokens.gather(1, best.expand(-1, -1, tokens.shape[-1]))
         # The box head runs on what was chosen only.
-        chosen = anchors.expand(len(best), -1, -1).gather(1, best.expand(-1, -1, 4))
-        boxes = (self.box_head(queries) + chosen).sigmoid()
-        return queries, boxes, *maps
+        anchors = anchors.expand(len(best), -1, -1).gather(1, best.expand(-1, -1, 4))
+        return logits, chosen, queries, (self.box_head(queries) + anchors).sigmoid()
 
     def anchors(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Anchors [1, tokens, 4] as logits, and which of them are valid (1 or 0) [1, tokens, 1]."""
@@ -90,13 +104,17 @@ class DecoderLayer(nn.Module):
 
     def forward(self, queries: Tensor, boxes: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         position = self.position(boxes)
-        attended, _ = self.self_attention(queries, position_embeddings=position)
-        queries = self.norm_1(queries + attended)
+        queries = self.confer(queries, position)
         queries = self.norm_2(queries + self.attention(queries + position, boxes, maps))
         queries = self.norm_3(queries + self.mlp(queries))
         # Not Tensor.logit, which OpenVINO cannot convert.
         logit = (boxes.clamp(min=1e-5) / (1 - boxes).clamp(min=1e-5)).log()
         return queries, (self.box_head(queries) + logit).sigmoid()
+
+    def confer(self, queries: Tensor, position: Tensor) -> Tensor:
+        """The queries after they have looked at each other."""
+        attended, _ = self.self_attention(queries, position_embeddings=position)
+        return self.norm_1(queries + attended)
 
 
 class DeformableAttention(nn.Module):
@@ -114,14 +132,23 @@ class DeformableAttention(nn.Module):
 
     def forward(self, queries: Tensor, boxes: Tensor, maps: Maps) -> Tensor:
         batch, count, width = queries.shape
-        shape = (batch, count, self.heads, len(maps) * self.points)
-        offsets = self.offsets(queries).view(*shape, 2)
-        weights = self.weights(queries).view(shape).softmax(-1)
-        at = boxes[:, :, None, None, :2] + offsets * (boxes[:, :, None, None, 2:] * self.reach)
+        at, weights = self.sample(queries, boxes, len(maps))
         at = at.transpose(1, 2).flatten(0, 1).split(self.points, 2)
         seen = torch.cat([self._look(one, where) for one, where in zip(maps, at, strict=True)], -1)
         weights = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
         return self.output((seen * weights).sum(-1).view(batch, width, count).transpose(1, 2))
+
+    def sample(self, queries: Tensor, boxes: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+        """Where each head looks, and how much each place counts.
+
+        Gives places [batch, queries, heads, levels * points, 2] (x, y; 0 to 1 of the picture) and
+        weights [batch, queries, heads, levels * points], which sum to 1 in each head.
+        """
+        shape = (*queries.shape[:2], self.heads, levels * self.points)
+        offsets = self.offsets(queries).view(*shape, 2)
+        weights = self.weights(queries).view(shape).softmax(-1)
+        at = boxes[:, :, None, None, :2] + offsets * (boxes[:, :, None, None, 2:] * self.reach)
+        return at, weights
 
     def _look(self, one: Tensor, where: Tensor) -> Tensor:
         """Values [batch * heads, channels, queries, points] of a map at places from 0 to 1."""

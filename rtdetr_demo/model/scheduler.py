@@ -37,3 +37,7 @@ class FairLock:
                 self._waiting.popleft().set()
             else:
                 self._taken = False
+
+
+DEVICE_LOCK = FairLock()
+"""One pass at a time, whatever the model: two at once on one device only slow each other down."""
