@@ -1,8 +1,8 @@
 """Why the model found it: one pass that records what query selection and each layer did.
 
 The pass runs the stages that serve (`network`), in plain PyTorch whatever else serves. What is
-recorded is worked out anew from what goes into each layer, so that nothing is kept, hooked or slowed
-in ordinary passes.
+recorded is worked out anew from what goes into each layer, so that nothing is kept, hooked or
+slowed in ordinary passes.
 """
 
 from collections.abc import Sequence
@@ -216,17 +216,17 @@ def record(stages: StagedRTDetr, pixels: Tensor, size: tuple[int, int]) -> dict[
     energy, maps = _record_encoder(encode, pixels)
     logits, chosen, queries, boxes = encode.select(maps)
     shapes = tuple((int(one.shape[1]), int(one.shape[2])) for one in maps)
-    told = [logits[0, chosen[0]]]
-    found, places, weights, attention = [boxes[0]], [], [], []
+    told, found = [logits[0, chosen[0]]], [boxes[0]]
+    seen: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for layer, head in zip(stages.layers, stages.heads, strict=True):
-        mine = _record_layer(layer, queries, boxes, shapes)  # type: ignore[arg-type]
-        for kept, part in zip((attention, places, weights), mine, strict=True):
+        for kept, part in zip(seen, _record_layer(layer, queries, boxes, shapes), strict=True):
             kept.append(part)
         queries, boxes = layer(queries, boxes, *maps)
         told.append(head(queries)[0])
         found.append(boxes[0])
     scores, labels = logits[0].float().sigmoid().max(-1)
     centre, extent = torch.stack(found).float().split(2, -1)
+    attention, places, weights = seen
     scale = np.array(size, dtype=np.float32)
     corners = torch.cat([centre - extent / 2, centre + extent / 2], -1)
     return {

@@ -224,6 +224,7 @@ def test_its_json_is_small_enough_for_the_largest_shape(bundled):
     assert len(str(whole.to_json(0))) < 600_000
 
 
+@pytest.mark.slow
 def test_a_recorded_pass_costs_little_more_than_a_plain_one(bundled):
     image, plain = picture(), bundled.torch_backend()
 
@@ -251,5 +252,3 @@ def test_a_card_records_the_same(bundled, dogs):
         name = dogs.class_names[dogs.labels[-1, query]]
         other = card.find(name, dogs.boxes[-1, query], float(dogs.scores[-1, query]), 6)
         assert card.boxes[-1, other] == pytest.approx(dogs.boxes[-1, query], abs=3)
-
-
