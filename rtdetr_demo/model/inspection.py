@@ -93,6 +93,13 @@ class Inspection:
         order = np.argsort(-last, kind="stable")[:count]
         return [int(query) for query in order if last[query] > threshold]
 
+    def ranked(self, rank: int) -> int:
+        """The query that scores `rank`th highest after the last layer; 1 is the best. Raises
+        BadInput unless there are so many."""
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= len(self.chosen):
+            raise BadInput(f"Choose an object by its rank, from 1 to {len(self.chosen)}.")
+        return self.best(rank)[-1]
+
     def find(self, label: str, box: Sequence[float], score: float, layer: int) -> int:
         """The query behind a detection of `layer`, which another backend may have made.
 
@@ -101,7 +108,9 @@ class Inspection:
         """
         if label not in self.class_names or not 1 <= layer <= self.layers:
             raise BadInput("This detection is not of this checkpoint: detect again.")
-        overlap = iou(self.boxes[layer], np.asarray(box, dtype=np.float32))
+        edges = np.tile(np.array([self.width, self.height], dtype=np.float32), 2)
+        inside = np.clip(self.boxes[layer], 0, edges)  # pages and files cut boxes at the edges
+        overlap = iou(inside, np.clip(np.asarray(box, dtype=np.float32), 0, edges))
         off = np.abs(self.probabilities[layer, :, self.class_names.index(label)] - score)
         query = int(np.argmax(overlap - off))
         if overlap[query] < 0.5 or off[query] > 0.25:
@@ -120,9 +129,14 @@ class Inspection:
         order = np.argsort(-claim, kind="stable")[:count]
         return [int(other) for other in order if claim[other] > 0]
 
-    def to_json(self, query: int) -> dict[str, Any]:
-        """What a page or program needs to show it all, for one query's points."""
-        return {**self.overview(), "query": self.query_json(query)}
+    def to_json(self, *queries: int, threshold: float | None = None) -> dict[str, Any]:
+        """`overview`, and `query_json` of these queries; or of the best sixteen that score above a
+        threshold after any layer."""
+        if threshold is not None:
+            highest = self.scores[1:].max(0)
+            order = np.argsort(-highest, kind="stable")[:16]
+            queries = tuple(int(query) for query in order if highest[query] > threshold)
+        return {**self.overview(), "queries": [self.query_json(query) for query in queries]}
 
     def overview(self) -> dict[str, Any]:
         """All that is not of one query: heat, film and maps. Grids are flat, row by row; scores to
@@ -218,6 +232,7 @@ def record(stages: StagedRTDetr, pixels: Tensor, size: tuple[int, int]) -> dict[
     shapes = tuple((int(one.shape[1]), int(one.shape[2])) for one in maps)
     told, found = [logits[0, chosen[0]]], [boxes[0]]
     seen: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    layer: Any
     for layer, head in zip(stages.layers, stages.heads, strict=True):
         for kept, part in zip(seen, _record_layer(layer, queries, boxes, shapes), strict=True):
             kept.append(part)

@@ -23,6 +23,7 @@ from .scratch import Scratch
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
+    from ..model.inspection import Inspection
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Service:
         self.active = self.wanted if self.store.is_here(self.wanted) else BUNDLED
         self.searching = True
         self._run = on_gpu(self._detect)
+        self._run_recorded = on_gpu(self._inspect)
         self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
 
     def start(self) -> None:
@@ -122,6 +124,23 @@ class Service:
         shape: dict,
     ) -> list[Predictions]:
         return self.store.get(checkpoint).detect_batch(images, decoder_layers, **shape)
+
+    def inspect(
+        self,
+        image: Image.Image,
+        checkpoint: str | None = None,
+        queries: int | None = None,
+        size: int | None = None,
+    ) -> "Inspection":
+        """Run one recorded pass; arguments and errors as in `detect`."""
+        return self._run_recorded(self.detector(checkpoint).checkpoint, image, queries, size)
+
+    def _inspect(
+        self, checkpoint: str, image: Image.Image, queries: int | None, size: int | None
+    ) -> "Inspection":
+        from ..model.inspection import inspect
+
+        return inspect(self.store.get(checkpoint), image, queries=queries, size=size)
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""

@@ -42,6 +42,9 @@ LOWEST_SCORE = 0.02
 """Longest side of the shown picture and size of a thumbnail, in pixels; candidates below
 `LOWEST_SCORE` are not shipped."""
 
+INSPECTED_SCORE = 0.25
+"""Of queries that never score this after any layer, the points and rivals are not shipped."""
+
 
 def picture_name(example: str) -> str:
     """Name of the shown picture among the page's files."""
@@ -51,6 +54,11 @@ def picture_name(example: str) -> str:
 def predictions_name(example: str) -> str:
     """Name of the shipped predictions among the page's files."""
     return f"examples/{Path(example).stem}.json"
+
+
+def inspection_name(example: str) -> str:
+    """Name of the shipped inspection among the page's files."""
+    return f"examples/{Path(example).stem}.inspection.json"
 
 
 def index() -> list[dict]:
@@ -76,6 +84,9 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
     `detector`: the bundled checkpoint on PyTorch. Times are left out, so that the same weights give
     the same files.
     """
+    # It brings PyTorch along, which a page that starts does not wait for.
+    from ..model.inspection import inspect
+
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for example, title in TITLES.items():
@@ -96,6 +107,10 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
             predictions.class_names[i]: known[predictions.class_names[i]] for i in sorted(found)
         }
         (folder / f"{stem}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+        inspection = inspect(detector, image).to_json(threshold=INSPECTED_SCORE)
+        (folder / f"{stem}.inspection.json").write_text(
+            json.dumps(inspection, separators=(",", ":")) + "\n"
+        )
         thumbnail = _webp(ImageOps.fit(image, THUMBNAIL), 70)
         entries.append(
             {
@@ -105,6 +120,7 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
                 "height": image.height,
                 "picture": picture_name(example),
                 "predictions": predictions_name(example),
+                "inspection": inspection_name(example),
                 "thumbnail": "data:image/webp;base64," + base64.b64encode(thumbnail).decode(),
                 "checkpoint": BUNDLED,
                 "stamp": stamp(example),

@@ -9,6 +9,7 @@ from ..checkpoints.catalog import describe
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .device_files import DeviceFiles
+from .inside import inspecting
 from .pictures import DISPLAY_SIZE, Checkpoint, Detect, colors, data_url, picture_of
 from .rpc import Request, answering
 
@@ -22,7 +23,7 @@ class Stored(Request):
 def server_functions(
     service: Service, results: ResultStore, device_files: DeviceFiles
 ) -> list[Callable[[Any], dict]]:
-    """`detect`, `status`, `download`, `cancel_download`, `original` and, where visitors' devices
+    """`detect`, `status`, `download`, `cancel_download`, `original`, `inspect` and, where visitors' devices
     may detect, `device_model`."""
 
     @answering(Detect)
@@ -106,5 +107,5 @@ def server_functions(
         """Where a checkpoint's files for the visitor's own device lie."""
         return device_files.model_for(service.detector(request.checkpoint))
 
-    always = [detect, status, download, cancel_download, original]
+    always = [detect, status, download, cancel_download, original, inspecting(service, results)]
     return always if service.settings.device_runtime == "off" else [*always, device_model]

@@ -1,14 +1,12 @@
 """`/detect` of the Gradio API, for `gradio_client`."""
 
-from typing import Any
-
 import gradio as gr
 
-from ..errors import BadInput, DemoError
+from ..errors import DemoError
 from ..predictions import check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .pictures import Detect, picture_of
+from .pictures import picture_of, sent_file
 
 
 def add_api(service: Service, results: ResultStore) -> None:
@@ -33,18 +31,10 @@ def add_api(service: Service, results: ResultStore) -> None:
         """
         try:
             lowest = check_threshold(threshold)
-            picture = service.pictures.read(picture_of(_sent_file(image), service, results))
+            picture = service.pictures.read(picture_of(sent_file(image), service, results))
             predictions = service.detect(picture, checkpoint, decoder_layers)
         except DemoError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return predictions.to_json(predictions.layers, lowest)
 
     gr.api(detect, api_name="detect")
-
-
-def _sent_file(image: Any) -> Detect:
-    """A file as gradio_client sends it: uploaded (a path among the uploads) or by address."""
-    path = image.get("path") if isinstance(image, dict) else image
-    if not isinstance(path, str):
-        raise BadInput("Send the picture as a file: with gradio_client, as handle_file(...).")
-    return Detect(url=path) if path.startswith(("http://", "https://")) else Detect(path=path)

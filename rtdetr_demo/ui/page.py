@@ -16,6 +16,7 @@ from .frames import FramesMiddleware
 from .front_end import STATIC, FrontEnd, FrontEndMiddleware
 from .functions import server_functions
 from .gradio_api import add_api
+from .inside import add_inspect_api
 from .lab import lab_tab
 from .live import live_tab
 from .mcp import add_tools
@@ -93,6 +94,7 @@ def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
             with gr.Tab("API", id="api"):
                 api_tab(service.settings)
         add_api(service, results)
+        add_inspect_api(service, results)
         add_tools(service, results)
     return page
 

@@ -3,7 +3,7 @@
 import base64
 import io
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from PIL import Image, ImageOps
 from pydantic import Field
@@ -51,6 +51,14 @@ def picture_of(request: Detect, service: Service, results: ResultStore) -> bytes
             raise TooLarge(f"This file is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
         return uploaded.read_bytes()
     raise BadInput("No picture came along. Upload one, paste one, or give its address.")
+
+
+def sent_file(image: Any) -> Detect:
+    """A file as gradio_client sends it: uploaded (a path among the uploads) or by address."""
+    path = image.get("path") if isinstance(image, dict) else image
+    if not isinstance(path, str):
+        raise BadInput("Send the picture as a file: with gradio_client, as handle_file(...).")
+    return Detect(url=path) if path.startswith(("http://", "https://")) else Detect(path=path)
 
 
 def inside(folder: Path, path: Path) -> Path:

@@ -108,6 +108,7 @@
  * @property {number} height
  * @property {string} picture  relative to the page's files
  * @property {string} predictions
+ * @property {string} inspection
  * @property {string} thumbnail
  * @property {string} checkpoint
  *

@@ -18,6 +18,12 @@ export const VIEWS = [
     element: "rt-detections",
     load: () => import("../components/rt-detections.js"),
   },
+  {
+    name: "inside",
+    title: "Inside",
+    element: "rt-inside",
+    load: () => import("../components/rt-inside.js"),
+  },
 ];
 
 /**

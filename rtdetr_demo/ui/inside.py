@@ -1,0 +1,85 @@
+"""Why the model found it: the page's server function, and `/inspect` of the Gradio API."""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import gradio as gr
+from cachetools import LRUCache
+from pydantic import Field, StrictFloat, StrictInt
+
+from ..errors import BadInput, DemoError
+from ..serving.result_store import ResultStore
+from ..serving.service import Service
+from .pictures import Detect, picture_of, sent_file
+from .rpc import answering
+
+if TYPE_CHECKING:
+    from ..model.inspection import Inspection
+
+KEPT = 8
+"""Inspections that are held for whoever asks for another detection of the same picture: some
+3 MB each."""
+
+Number = StrictFloat | StrictInt
+
+
+class Inspect(Detect):
+    """The detection to look behind. `known`: the page has the picture's overview already."""
+
+    label: Annotated[str, Field(max_length=500)]
+    box: Annotated[list[Number], Field(min_length=4, max_length=4)]
+    score: Annotated[Number, Field(ge=0, le=1)]
+    layer: StrictInt
+    known: bool = False
+
+
+def inspecting(service: Service, results: ResultStore) -> Callable[[Any], dict]:
+    """The server function `inspect`."""
+    kept: LRUCache[tuple, Inspection] = LRUCache(KEPT)
+    guard = threading.Lock()
+
+    @answering(Inspect)
+    def inspect(request: Inspect) -> dict:
+        """Why the model found one detection: see `Inspection.to_json`."""
+        if request.result is None and request.example is None:
+            raise BadInput("This picture is not held here. Open it again.")
+        checkpoint = service.check(request.checkpoint or service.active)
+        name = (request.result, request.example, checkpoint, request.queries, request.size)
+        with guard:
+            found = kept.get(name)
+        if found is None:
+            image = service.pictures.read(picture_of(request, service, results))
+            found = service.inspect(image, checkpoint, **request.shape)
+            with guard:
+                kept[name] = found
+        query = found.find(request.label, request.box, request.score, request.layer)
+        if request.known:
+            return {"queries": [found.query_json(query)]}
+        return found.to_json(query)
+
+    return inspect
+
+
+def add_inspect_api(service: Service, results: ResultStore) -> None:
+    """Add `/inspect` to the current Blocks."""
+
+    def inspect(image: gr.FileData | dict, checkpoint: str | None = None, rank: int = 1) -> dict:
+        """Why the model found an object: where it was born, how it was refined, where it looked.
+
+        Parameters:
+            image: The picture: JPEG, PNG, WebP, GIF, TIFF or HEIC.
+            checkpoint: A checkpoint of the picker; the one that serves by default.
+            rank: Which object, by its score after the last layer: 1 is the best.
+        Returns:
+            The encoder's scores, every query's box at every layer, the energy of the maps, and for
+            the object's query its sampling points, its classes and its rivals.
+        """
+        try:
+            picture = service.pictures.read(picture_of(sent_file(image), service, results))
+            found = service.inspect(picture, checkpoint)
+            return found.to_json(found.ranked(rank))
+        except DemoError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    gr.api(inspect, api_name="inspect")

@@ -1,0 +1,110 @@
+import { Refusal } from "./detector.js";
+
+/**
+ * Where inspections come from: shipped with an example, or from the server.
+ *
+ * @typedef {import("./types.js").App} App
+ * @typedef {import("./types.js").Result} Result
+ * @typedef {import("./types.js").Detection} Detection
+ * @typedef {import("./inspection.js").Overview} Overview
+ * @typedef {import("./inspection.js").Query} Query
+ * @typedef {{overview: Overview, query: Query}} Found
+ */
+
+const NEEDS_SERVER =
+  "Looking inside takes a pass that records everything, which only the demo's server runs. Start it with python app.py, or open an example.";
+const NOT_SHIPPED =
+  "This detection was too weak to be recorded with the example. Choose a stronger one.";
+const ONLY_PHOTOS = "Looking inside works on photos. Take a still with + Your picture, or open one.";
+
+export class Inspector {
+  /** @param {App} app */
+  constructor(app) {
+    this.app = app;
+    /** @type {WeakMap<Result, {overview: Overview | null, queries: Map<string, Query>}>} */
+    this.known = new WeakMap();
+    /** @type {Map<string, Promise<Overview & {queries: Query[]}>>} */
+    this.files = new Map();
+  }
+
+  /**
+   * What happened behind a detection of the decoder layer `layer`. Rejects with a `Refusal`.
+   *
+   * @param {Result} result
+   * @param {Detection} detection
+   * @param {number} layer
+   * @returns {Promise<Found>}
+   */
+  async find(result, detection, layer) {
+    const shipped = this.#shipped(result);
+    if (shipped) {
+      const { queries, ...overview } = await this.#file(shipped);
+      const query = queries.find((one) => one.query === detection.query);
+      if (query) return { overview, query };
+      if (!this.app.rpc) throw new Refusal(NOT_SHIPPED);
+    }
+    const known = this.known.get(result) ?? { overview: null, queries: new Map() };
+    this.known.set(result, known);
+    const name = `${detection.key} ${layer}`;
+    let query = known.queries.get(name);
+    if (!query || !known.overview) {
+      const answer = await this.#ask(result, detection, layer, known.overview !== null);
+      const { queries, ...overview } = answer;
+      if (!known.overview) known.overview = overview;
+      [query] = /** @type {[Query]} */ (queries);
+      known.queries.set(name, query);
+    }
+    return { overview: known.overview, query };
+  }
+
+  /**
+   * The shipped file of a result that is shown as it was shipped.
+   *
+   * @param {Result} result
+   */
+  #shipped({ id, source, settings }) {
+    const example = this.app.config.examples.find((one) => one.name === source?.example);
+    const { queries, size, checkpoint } = settings;
+    const isAsShipped = !id && queries === null && size === null && example?.checkpoint === checkpoint;
+    return isAsShipped ? example?.inspection : undefined;
+  }
+
+  /** @param {string} path */
+  #file(path) {
+    const before = this.files.get(path);
+    if (before) return before;
+    const file = fetch(this.app.asset(path))
+      .catch(() => null)
+      .then((answer) => {
+        if (answer?.ok) return answer.json();
+        this.files.delete(path);
+        throw new Refusal("What was recorded of this example could not be fetched. Try it again.");
+      });
+    this.files.set(path, file);
+    return file;
+  }
+
+  /**
+   * @param {Result} result
+   * @param {Detection} detection
+   * @param {number} layer
+   * @param {boolean} known
+   */
+  async #ask({ id, source, settings }, { label, score, x, y, width, height }, layer, known) {
+    if (!source) throw new Refusal(ONLY_PHOTOS);
+    const { rpc } = this.app;
+    if (!rpc || (!id && !source.example)) throw new Refusal(NEEDS_SERVER);
+    const { checkpoint, queries, size } = settings;
+    return rpc.call("inspect", {
+      ...(id ? { result: id } : { example: source.example }),
+      checkpoint,
+      queries,
+      size,
+      label,
+      score,
+      layer,
+      known,
+      box: [x, y, x + width, y + height],
+    });
+  }
+}
