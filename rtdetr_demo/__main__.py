@@ -15,6 +15,7 @@ COMMANDS = {
     "benchmark": "time every decoder depth, beside transformers",
     "train": "train the bundled checkpoint",
     "evaluate": "measure AP per decoder depth on a COCO file",
+    "inspect": "show why the model found an object",
     "examples": "make anew what the page ships of its example pictures",
 }
 

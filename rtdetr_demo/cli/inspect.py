@@ -1,0 +1,80 @@
+"""`python -m rtdetr_demo inspect`: why the model found it, as pictures and a report."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ..checkpoints.catalog import BUNDLED
+from ..checkpoints.loading import load
+from ..errors import BadInput
+from ..evaluation.faithfulness import measure_faithfulness
+from ..media.fetch import fetch
+from ..media.images import read_picture
+from ..media.inspection_pictures import write_inspection
+from ..model.inspection import inspect
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", nargs="?", metavar="PHOTO", help="a file, or an http(s) address")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--object", type=int, default=1, metavar="N", help="by score after the last layer (1: best)"
+    )
+    parser.add_argument(
+        "--checkpoint", default=BUNDLED, help="hub id, local folder or 'bundled' (default)"
+    )
+    parser.add_argument("--json", action="store_true", help="write inspection.json, too")
+    parser.add_argument(
+        "--faithfulness",
+        nargs=2,
+        type=Path,
+        metavar=("INSTANCES", "IMAGES"),
+        help="instead: blot out what detections looked at in a COCO file's pictures",
+    )
+    parser.add_argument("--images", type=int, help="with --faithfulness: only the first so many")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.faithfulness:
+        print(_measure(*options.faithfulness, options.checkpoint, options.images))
+        return 0
+    if not options.picture or not options.out:
+        raise BadInput("Give a picture and --out DIR, or --faithfulness INSTANCES IMAGES.")
+    image = read_picture(_read(options.picture))
+    found = inspect(load(options.checkpoint), image)
+    query = found.ranked(options.object)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        written = write_inspection(found, query, image, options.out)
+        if options.json:
+            written.append(options.out / "inspection.json")
+            written[-1].write_text(json.dumps(found.to_json(query)) + "\n")
+    except OSError as error:
+        raise BadInput(f"{options.out} could not be written: {error.strerror}.") from None
+    label, score = found.class_names[found.labels[-1, query]], found.scores[-1, query]
+    print(f"{label} {score:.3f}, query {query + 1} of {len(found.chosen)}")
+    for path in written:
+        print(path)
+    return 0
+
+
+def _read(picture: str) -> bytes:
+    if picture.startswith(("http://", "https://")):
+        return fetch(picture)
+    try:
+        return Path(picture).read_bytes()
+    except OSError as error:
+        raise BadInput(f"{picture} could not be read: {error.strerror}.") from None
+
+
+def _measure(instances: Path, images: Path, checkpoint: str, most: int | None) -> object:
+    try:
+        names = [entry["file_name"] for entry in json.loads(instances.read_text())["images"]]
+    except OSError as error:
+        raise BadInput(f"{instances} could not be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{instances} is no COCO file: it needs images with names.") from None
+    paths = [images / str(name) for name in names[:most]]
+    if missing := next((path for path in paths if not path.is_file()), None):
+        raise BadInput(f"{missing} is not there. Is {images} the folder of these pictures?")
+    return measure_faithfulness(load(checkpoint), paths)
