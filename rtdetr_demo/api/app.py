@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Loading
 from ..serving.service import Service
-from . import detect, models
+from . import detect, inspect, models
 from . import openai_chat as chat
 from . import openai_responses as responses
 from .auth import Keys
@@ -108,6 +108,7 @@ def _app(service: Service, dispatcher: Dispatcher, keys: Keys, readiness: Any) -
         chat.routes(dispatcher),
         responses.routes(dispatcher),
         detect.routes(dispatcher),
+        inspect.routes(dispatcher),
     ):
         app.include_router(router, dependencies=bearer)
     app.include_router(models.routes(service), dependencies=bearer)

@@ -108,27 +108,63 @@ class Dispatcher:
         """
         detector = self.detector(checkpoint)
         selection = _selection(detector, settings, text)
-        context.facts |= {
-            "checkpoint": detector.checkpoint,
-            "decoder_layers": selection.layer,
-            "pictures": len(pictures),
-        }
+        batch = 1 if detector.device.type == "cpu" else BATCH
+
+        def work(image: Image.Image) -> Any:
+            found = self._batcher.detect(image, batch, detector.checkpoint, selection.layer)
+            return render(image, found, selection)
+
+        context.facts["decoder_layers"] = selection.layer
+        async with self._accept(context, detector, pictures, work) as answers:
+            yield DetectionRequest(
+                detector.checkpoint,
+                selection,
+                len(pictures) * detector.tokens,
+                len(pictures) * detector.queries,
+                answers,
+            )
+
+    async def inspect(
+        self, context: RequestContext, checkpoint: str | None, picture: Source, rank: int
+    ) -> dict[str, Any]:
+        """`Inspection.to_json` of the object that scores `rank`th highest. Raises DemoError."""
+        detector = self.detector(checkpoint)
+        if rank > detector.queries:
+            raise Refusal(
+                422,
+                f"{detector.checkpoint} has {detector.queries} queries: choose an object from 1 "
+                f"to {detector.queries}.",
+                "no_such_object",
+                "object",
+            )
+
+        def work(image: Image.Image) -> dict[str, Any]:
+            found = self.service.inspect(image, detector.checkpoint)
+            return found.to_json(found.ranked(rank))
+
+        async with self._accept(context, detector, [picture], work) as answers:
+            return await answers[0]
+
+    @asynccontextmanager
+    async def _accept(
+        self,
+        context: RequestContext,
+        detector: "Detector",
+        pictures: Sequence[Source],
+        work: Callable[[Image.Image], Any],
+    ) -> AsyncIterator[list[asyncio.Task]]:
+        """Have `work` done on each picture in the client's turns, as tasks that end with the
+        block."""
+        context.facts |= {"checkpoint": detector.checkpoint, "pictures": len(pictures)}
         workers = WORKERS if detector.device.type == "cpu" else 2 * BATCH
         self.queue.start_workers(max(workers, self.service.passes))
         with self.queue.places(context.client.accounts, len(pictures)):
             self._rate.count(context.client, len(pictures))
             answers = [
-                asyncio.create_task(self._answer(context.client, detector, one, selection, render))
-                for one in pictures
+                asyncio.create_task(self._answer(context.client, one, work)) for one in pictures
             ]
             try:
-                yield DetectionRequest(
-                    detector.checkpoint,
-                    selection,
-                    len(pictures) * detector.tokens,
-                    len(pictures) * detector.queries,
-                    answers,
-                )
+                yield answers
             finally:
                 for answer in answers:
                     answer.cancel()
@@ -171,34 +207,25 @@ class Dispatcher:
                 del self._loading[name]
 
     async def _answer(
-        self,
-        client: Client,
-        detector: "Detector",
-        picture: Source,
-        selection: Selection,
-        render: Render,
+        self, client: Client, picture: Source, work: Callable[[Image.Image], Any]
     ) -> Any:
         content = picture.content
         is_address = isinstance(content, str) and content[:5].lower() != "data:"
-        batch = 1 if detector.device.type == "cpu" else BATCH
         try:
             if is_address:
                 content = await self._fetch(client, str(content))
 
-            def work() -> Any:
+            def take_turn() -> Any:
                 metrics.STAGE_SECONDS.labels("queue").observe(time.perf_counter() - asked)
                 with metrics.stage("decode"):
                     encoded = (
                         content if isinstance(content, bytes) else sources.read_data_uri(content)
                     )
                     image = self.service.pictures.read(encoded)
-                predictions = self._batcher.detect(
-                    image, batch, detector.checkpoint, selection.layer
-                )
-                return render(image, predictions, selection)
+                return work(image)
 
             asked = time.perf_counter()
-            return await asyncio.wrap_future(self.queue.submit(client.name, work))
+            return await asyncio.wrap_future(self.queue.submit(client.name, take_turn))
         except BadInput as error:
             code = "invalid_image_url" if is_address else "invalid_image"
             raise Refusal(error.status, str(error), code, picture.param) from None

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.faithfulness:
-        print(_measure(*options.faithfulness, options.checkpoint, options.images))
+        instances, images = options.faithfulness
+        print(_measure(instances, images, options.checkpoint, options.images))
         return 0
     if not options.picture or not options.out:
         raise BadInput("Give a picture and --out DIR, or --faithfulness INSTANCES IMAGES.")

@@ -122,7 +122,9 @@ def _chosen(cells: np.ndarray) -> np.ndarray:
 
 def _blot(image: Image.Image, mask: np.ndarray) -> Image.Image:
     pixels = np.array(image)
-    large = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    large = Image.fromarray(mask.astype(np.uint8) * 255).resize(
+        image.size, Image.Resampling.NEAREST
+    )
     pixels[np.asarray(large) > 0] = pixels.mean((0, 1)).round().astype(np.uint8)
     return Image.fromarray(pixels)
 

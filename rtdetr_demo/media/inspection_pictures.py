@@ -31,9 +31,7 @@ _PANELS = (
 )
 
 
-def write_inspection(
-    found: Inspection, query: int, image: Image.Image, folder: Path
-) -> list[Path]:
+def write_inspection(found: Inspection, query: int, image: Image.Image, folder: Path) -> list[Path]:
     """Write the panels of one query, and `report.html`, into a folder; gives their paths."""
     canvas = _Canvas(found, query, image)
     panels = (
@@ -60,7 +58,7 @@ class _Canvas:
     def __init__(self, found: Inspection, query: int, image: Image.Image):
         self.found, self.query = found, query
         self.scale = min(1.0, SIDE / max(image.size))
-        self.size = tuple(max(1, round(side * self.scale)) for side in image.size)
+        self.size = _shrunk(image.size, self.scale)
         self.shown = image.resize(self.size)
         self.color = class_color(found.class_names[found.labels[-1, query]])
         self.font = ImageFont.load_default(max(13, SIDE // 55))
@@ -189,6 +187,10 @@ class _Canvas:
         pen.text((8, 6), words, fill="white", font=self.font)
 
 
+def _shrunk(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def _stage(stage: int) -> str:
     return f"layer {stage}" if stage else "proposal"
 
@@ -214,7 +216,7 @@ def _sheet(pictures: list[Image.Image], columns: int) -> Image.Image:
     sheet = Image.new("RGB", (columns * (width + 8) - 8, rows * (height + 8) - 8), "white")
     for number, picture in enumerate(pictures):
         sheet.paste(picture, (number % columns * (width + 8), number // columns * (height + 8)))
-    return sheet.resize(tuple(max(1, side * 2 // columns) for side in sheet.size))  # type: ignore[arg-type]
+    return sheet.resize(_shrunk(sheet.size, 2 / columns))
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -224,7 +226,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _film(frames: list[Image.Image]) -> bytes:
-    frames = [frame.resize((frame.width * 2 // 3, frame.height * 2 // 3)) for frame in frames]
+    frames = [frame.resize(_shrunk(frame.size, 2 / 3)) for frame in frames]
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "WEBP", save_all=True, append_images=frames[1:], duration=80, loop=0, quality=70,
@@ -253,14 +255,16 @@ def _report(found: Inspection, query: int, contents: dict[str, bytes]) -> str:
 <title>Why RT-DETR found it: {label}</title>
 <style>
 :root {{ color-scheme: light dark }}
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif }}
+body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 1rem/1.5 system-ui, sans-serif }}
 img {{ max-width: 100%; border-radius: 8px }}
 td, th {{ padding: 0 1rem 0 0; text-align: left; font-variant-numeric: tabular-nums }}
 </style>
 <h1>Why RT-DETR found it: {label} {found.scores[-1, query]:.2f}</h1>
 <p>Checkpoint {html.escape(found.checkpoint)}. Query {query + 1} of {len(found.chosen)}, born in map
 {level + 1} of {len(found.map_shapes)}, row {row + 1}, column {column + 1}.</p>
-<table><tr><th>stage</th><th>score</th><th>class</th><th>xmin, ymin, xmax, ymax</th></tr>{rows}</table>
+<table><tr><th>stage</th><th>score</th><th>class</th><th>xmin, ymin, xmax, ymax</th></tr>
+{rows}</table>
 {figures}
 </html>
 """

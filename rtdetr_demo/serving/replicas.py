@@ -22,7 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from .. import metrics
 from ..checkpoints.catalog import BUNDLED
-from ..errors import BadInput, Busy, CheckpointError, DemoError
+from ..errors import BadInput, Busy, CheckpointError, DemoError, Unusable
 from ..predictions import Predictions, check_depth
 from ..settings import Settings
 from .scratch import Scratch
@@ -138,6 +138,12 @@ class RemoteService(Service):
         super().__init__(settings, scratch)
         self._models = models
         self.store = _RemoteStore()  # type: ignore[assignment]
+
+    def inspect(self, *_: Any, **__: Any) -> Any:
+        """Raises Unusable: a recorded pass is far larger than what replicas send."""
+        raise Unusable(
+            "These replicas detect, and record nothing. Ask a server that python app.py started."
+        )
 
     def _start(self) -> None:
         while True:

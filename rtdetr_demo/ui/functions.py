@@ -23,8 +23,8 @@ class Stored(Request):
 def server_functions(
     service: Service, results: ResultStore, device_files: DeviceFiles
 ) -> list[Callable[[Any], dict]]:
-    """`detect`, `status`, `download`, `cancel_download`, `original`, `inspect` and, where visitors' devices
-    may detect, `device_model`."""
+    """`detect`, `status`, `download`, `cancel_download`, `original`, `inspect` and, where visitors'
+    devices may detect, `device_model`."""
 
     @answering(Detect)
     def detect(request: Detect) -> dict:
