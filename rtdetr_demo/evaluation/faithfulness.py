@@ -100,7 +100,8 @@ def _masks(
 ) -> dict[str, np.ndarray] | None:
     """Cells to blot out in each way, bool [CELLS, CELLS]; None where the box is too small."""
     count = round(BLOTTED * CELLS * CELLS)
-    x0, y0, x1, y1 = found.boxes[-1, query] / [found.width, found.height] * 2 * CELLS
+    half_cells = 2 * CELLS / np.tile([found.width, found.height], 2)
+    x0, y0, x1, y1 = found.boxes[-1, query] * half_cells
     middle = 2 * np.arange(CELLS) + 1  # of each cell, in half cells
     inside = np.outer((middle > y0) & (middle < y1), (middle > x0) & (middle < x1))
     if min(inside.sum(), (~inside).sum()) < count:

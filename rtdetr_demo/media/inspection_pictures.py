@@ -27,7 +27,7 @@ _PANELS = (
     ("all-queries.webp", "All queries", "The boxes of all queries, as strong as their scores."),
     ("looked.png", "Looked", "The places that it read, layer by layer; larger counted more."),
     ("silenced.png", "Silenced", "Its rivals (grey) at the proposal, half way, and at the end."),
-    ("saw.png", "Saw", "How strongly the encoder's maps respond, before and after."),
+    ("saw.png", "Saw", "How far each cell of the encoder's maps stands out, before and after."),
 )
 
 

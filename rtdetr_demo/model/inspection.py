@@ -62,8 +62,9 @@ class Inspection:
     """float32 [layers, queries, queries], mean over heads: how much the query of a row took from
     the query of a column; rows sum to 1."""
     energy: dict[str, tuple[np.ndarray, ...]]
-    """For each of `MAP_STEPS` the encoder's maps, float32 [height, width]: root mean square over
-    channels."""
+    """For each of `MAP_STEPS` the encoder's maps, float32 [height, width]: how far each cell stands
+    out from its map's mean, root mean square over channels. (AIFI ends in a layer norm, so that its
+    cells are all of one length, and differ in direction alone.)"""
 
     @property
     def layers(self) -> int:
@@ -285,7 +286,8 @@ def _record_encoder(
 
 def _energy(features: Tensor) -> np.ndarray:
     """Of maps [1, channels, height, width]."""
-    return features[0].float().square().mean(0).sqrt().cpu().numpy()
+    apart = features[0].float() - features[0].float().mean((1, 2), keepdim=True)
+    return apart.square().mean(0).sqrt().cpu().numpy()
 
 
 def _record_layer(

@@ -73,3 +73,29 @@ def test_what_cannot_be_done_is_a_sentence_on_stderr(tiny: Path, capsys, argumen
     assert words in err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_inspect_writes_pictures_a_film_and_a_report_that_needs_nothing_else(tmp_path, capsys):
+    assert main(["inspect", PHOTO, "--out", str(tmp_path / "why"), "--object", "2"]) == 0
+    assert "query" in capsys.readouterr().out
+    for name in ("born.png", "looked.png", "silenced.png", "saw.png"):
+        with Image.open(tmp_path / "why" / name) as drawn:
+            assert min(drawn.size) > 100
+    with Image.open(tmp_path / "why" / "refined.webp") as film:
+        assert film.n_frames > 30
+    report = (tmp_path / "why" / "report.html").read_text()
+    assert report.count("src='data:image/") == 6
+    assert "http" not in report
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["inspect"], "--out DIR"),
+        (["inspect", PHOTO, "--out", "x", "--object", "101"], "from 1 to 100"),
+        (["inspect", "--faithfulness", "no.json", "."], "could not be read"),
+    ],
+)
+def test_inspect_refuses_in_a_sentence(words, sentence, capsys):
+    assert main(words) == 1
+    assert sentence in capsys.readouterr().err

@@ -76,7 +76,7 @@ class RtInside extends AppElement {
         ${panel("looked", `<div class="heads choice" role="group" aria-label="Head"></div><div class="told"></div>`)}
         ${panel("silenced", `<div class="rivals told"></div>`)}
         <section class="card panel saw" aria-labelledby="inside-saw">
-          ${heading("saw")}<div class="maps"></div>${reading("saw")}
+          <div class="head">${heading("saw")}</div><div class="maps"></div>${reading("saw")}
         </section>
       </div>`;
     for (const name of ["born", "refined", "looked", "silenced"])
@@ -342,9 +342,9 @@ const reading = (name) =>
  */
 const panel = (name, controls) => `
   <section class="card panel ${name}" aria-labelledby="inside-${name}">
-    ${heading(name)}
+    <div class="head">${heading(name)}</div>
     <div class="picture"><canvas role="img" aria-label="${PANELS[name].question}"></canvas></div>
-    ${controls}${reading(name)}
+    <div class="body">${controls}${reading(name)}</div>
   </section>`;
 
 define("rt-inside", RtInside);

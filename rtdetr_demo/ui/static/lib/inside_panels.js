@@ -131,7 +131,7 @@ export function tellRefined(scene) {
       const bars = best
         .map(
           ([label, score], i) =>
-            `<span class="class ${i ? "other" : ""}"><i style="width:${(100 * score).toFixed(1)}%"></i><b>${escapeText(label)}</b> ${score.toFixed(2)}</span>`,
+            `<span class="class ${i ? "other" : ""}"><i style="width:${(100 * score).toFixed(1)}%"></i><span><b>${escapeText(label)}</b> ${score.toFixed(2)}</span></span>`,
         )
         .join("");
       return `<tr class="${stage === now ? "now" : ""}"><th scope="row">${stage || "proposal"}</th><td>${query.iou[stage].toFixed(2)}</td><td><div class="classes">${bars}</div></td></tr>`;
@@ -225,8 +225,8 @@ export function tellSilenced(scene) {
   const last = doubles.length - 1;
   const told =
     doubles[last] === 0
-      ? `After ${stageName(last)} <b>no</b> rival stands above the threshold of ${threshold.toFixed(2)} in the same place: nothing needs to be suppressed.`
-      : `After ${stageName(last)} <b>${doubles[last]}</b> still ${doubles[last] === 1 ? "stands" : "stand"} above the threshold of ${threshold.toFixed(2)} in the same place: here the model did not settle on one.`;
+      ? `After ${stageName(last)}, <b>no</b> rival stands above the threshold of ${threshold.toFixed(2)} in the same place: nothing needs to be suppressed.`
+      : `After ${stageName(last)}, <b>${doubles[last]}</b> ${doubles[last] === 1 ? "rival still stands" : "rivals still stand"} above the threshold of ${threshold.toFixed(2)} in the same place: here the model did not settle on one.`;
   const now =
     stage === last ? "" : ` At ${stageName(stage)} there ${doubles[stage] === 1 ? "is" : "are"} ${doubles[stage]}.`;
   const share = (/** @type {number[]} */ passed) =>

@@ -65,7 +65,7 @@ export const PANELS = {
     section: "4.2, the hybrid encoder",
     anchor: "S4.SS2",
     reading:
-      "Brightness is how strongly a map responds at a place (root mean square over its channels), from the least to the most within each map; maps cannot be compared by brightness, only by shape. The outline is this detection.",
+      "Brightness is how far a cell stands out from the rest of its map (root mean square over channels of its difference to the map's mean), from the least to the most within each map. Compare maps by their shape, not by their brightness. The outline is this detection.",
   },
 };
 
