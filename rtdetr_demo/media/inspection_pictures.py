@@ -14,7 +14,7 @@ from .colors import class_color
 SIDE = 960
 """Longest side of what is drawn, in pixels."""
 
-_SCALES = ("#5fe0c6", "#ffffff", "#f08bd0")
+_SCALES = ("#5fe0c6", "#8ab4ff", "#f08bd0")
 _HEAT = np.array(
     [(24, 14, 58), (88, 24, 110), (158, 42, 99), (217, 76, 60), (248, 138, 36), (252, 250, 190)]
 )

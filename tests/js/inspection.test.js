@@ -60,7 +60,10 @@ test("points know their head and map, the heaviest is drawn last", () => {
 });
 
 test("the maps' shares sum to one, for a head and for all", () => {
-  assert.deepEqual(shareOfMaps(query, 1, 2).map((one) => Math.round(100 * one)), [70, 30]);
+  assert.deepEqual(
+    shareOfMaps(query, 1, 2).map((one) => Math.round(100 * one)),
+    [70, 30],
+  );
   assert.deepEqual(shareOfMaps(query, 1, 2, 1), [0.5, 0.5]);
 });
 
@@ -83,5 +86,8 @@ test("heat gets lighter with every step", () => {
     const [r, g, b] = heatColor(value);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   });
-  assert.deepEqual(light, [...light].sort((a, b) => a - b));
+  assert.deepEqual(
+    light,
+    [...light].sort((a, b) => a - b),
+  );
 });

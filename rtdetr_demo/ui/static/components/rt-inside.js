@@ -39,6 +39,8 @@ const STEPS = /** @type {const} */ ([
 class RtInside extends AppElement {
   /** @type {{overview: Overview, query: Query} | null} */
   found = null;
+  /** @type {{result: import("../lib/types.js").Result, key: string} | null} what was shown last */
+  asked = null;
   /** @type {HTMLImageElement | null} */
   image = null;
   time = 0;
@@ -76,7 +78,7 @@ class RtInside extends AppElement {
         ${panel("looked", `<div class="heads choice" role="group" aria-label="Head"></div><div class="told"></div>`)}
         ${panel("silenced", `<div class="rivals told"></div>`)}
         <section class="card panel saw" aria-labelledby="inside-saw">
-          <div class="head">${heading("saw")}</div><div class="maps"></div>${reading("saw")}
+          <div class="lead">${heading("saw")}</div><div class="maps"></div>${reading("saw")}
         </section>
       </div>`;
     for (const name of ["born", "refined", "looked", "silenced"])
@@ -158,7 +160,10 @@ class RtInside extends AppElement {
     const turn = ++this.turn;
     if (!result || !one) {
       this.found = null;
-      return this.#tell("", "Nothing scores above the threshold here. Lower it, or choose more layers.");
+      return this.#tell(
+        "",
+        "Nothing scores above the threshold here. Lower it, or choose more layers.",
+      );
     }
     this.asked = { result, key: one.key };
     const slow = setTimeout(() => this.#tell("", "Recording a pass over this picture …"), 200);
@@ -184,7 +189,9 @@ class RtInside extends AppElement {
    * @param {Detection[]} all
    */
   #same({ result }, all) {
-    return this.asked?.result === result ? all.find(({ key }) => key === this.asked?.key) : undefined;
+    return this.asked?.result === result
+      ? all.find(({ key }) => key === this.asked?.key)
+      : undefined;
   }
 
   /**
@@ -342,7 +349,7 @@ const reading = (name) =>
  */
 const panel = (name, controls) => `
   <section class="card panel ${name}" aria-labelledby="inside-${name}">
-    <div class="head">${heading(name)}</div>
+    <div class="lead">${heading(name)}</div>
     <div class="picture"><canvas role="img" aria-label="${PANELS[name].question}"></canvas></div>
     <div class="body">${controls}${reading(name)}</div>
   </section>`;

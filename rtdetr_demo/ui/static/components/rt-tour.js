@@ -17,7 +17,7 @@ class RtTour extends AppElement {
           <span><button type="button" class="back">Back</button> <button type="button" class="primary next">Next</button></span>
         </div>
       </div>`;
-    this.before = this.app.store.get().depth;
+    this.depthBefore = this.app.store.get().depth;
     this.on(this.$(".next"), "click", () => this.#go(this.at + 1));
     this.on(this.$(".back"), "click", () => this.#go(this.at - 1));
     this.on(this.$(".end"), "click", () => this.remove());
@@ -28,7 +28,7 @@ class RtTour extends AppElement {
     });
     this.atEnd(() => {
       this.lit?.classList.remove("toured");
-      this.app.store.set({ depth: this.before });
+      this.app.store.set({ depth: this.depthBefore });
       /** @type {HTMLElement | null} */ (this.begin)?.focus({ preventScroll: true });
     });
     this.begin = this.parentElement?.querySelector(".begin");

@@ -31,11 +31,12 @@ import {
  * @property {number} threshold
  */
 
-export const SCALE_COLORS = ["#5fe0c6", "#ffffff", "#f08bd0"];
+export const SCALE_COLORS = ["#5fe0c6", "#8ab4ff", "#f08bd0"];
 const RIVAL = "#d5d9dc";
 const LEAST_SHOWN = 0.05;
 
 const whole = (/** @type {Overview} */ { image }) => ({ x: 0, y: 0, ...image });
+/** @param {{time: number, overview: Overview}} scene */
 const stageOf = ({ time, overview }) =>
   Math.min(Math.max(Math.round(time), 0), overview.film.length - 1);
 const layerOf = (/** @type {Scene} */ scene) => Math.max(stageOf(scene), 1);
@@ -212,7 +213,11 @@ export function paintSilenced(canvas, scene) {
   for (const { box, scores } of others)
     canvas.box(box, RIVAL, { width: 1.5, alpha: Math.min(1, 0.25 + scores[stage]) });
   canvas.box(mine, color, { width: 3 });
-  canvas.label(`#${query.query + 1} ${scoreAt(overview, query.query, time).toFixed(2)}`, mine.x, mine.y);
+  canvas.label(
+    `#${query.query + 1} ${scoreAt(overview, query.query, time).toFixed(2)}`,
+    mine.x,
+    mine.y,
+  );
 }
 
 /** @param {Scene} scene */
@@ -228,7 +233,9 @@ export function tellSilenced(scene) {
       ? `After ${stageName(last)}, <b>no</b> rival stands above the threshold of ${threshold.toFixed(2)} in the same place: nothing needs to be suppressed.`
       : `After ${stageName(last)}, <b>${doubles[last]}</b> ${doubles[last] === 1 ? "rival still stands" : "rivals still stand"} above the threshold of ${threshold.toFixed(2)} in the same place: here the model did not settle on one.`;
   const now =
-    stage === last ? "" : ` At ${stageName(stage)} there ${doubles[stage] === 1 ? "is" : "are"} ${doubles[stage]}.`;
+    stage === last
+      ? ""
+      : ` At ${stageName(stage)} there ${doubles[stage] === 1 ? "is" : "are"} ${doubles[stage]}.`;
   const share = (/** @type {number[]} */ passed) =>
     stage === 0 ? "" : `${(passed[stage - 1] / query.even_share).toFixed(1)}×`;
   const rows = query.rivals
@@ -260,9 +267,13 @@ function chart({ film, classes }, { query, label, rivals }, now, threshold, colo
   const y = (/** @type {number} */ score) => height - bottom - score * (height - bottom - 8);
   const line = (/** @type {number[]} */ scores) =>
     scores.map((score, stage) => `${x(stage).toFixed(1)},${y(score).toFixed(1)}`).join(" ");
-  const own = film.map(({ scores, labels }) => (classes[labels[query]] === label ? scores[query] : 0));
+  const own = film.map(({ scores, labels }) =>
+    classes[labels[query]] === label ? scores[query] : 0,
+  );
   const ticks = film
-    .map((_, stage) => `<text x="${x(stage)}" y="${height - 6}" text-anchor="middle">${stage}</text>`)
+    .map(
+      (_, stage) => `<text x="${x(stage)}" y="${height - 6}" text-anchor="middle">${stage}</text>`,
+    )
     .join("");
   const marks = [0, 0.5, 1]
     .map((score) => `<text x="${left - 6}" y="${y(score) + 4}" text-anchor="end">${score}</text>`)
@@ -292,6 +303,8 @@ export function paintSaw(canvas, { overview, query }, map) {
 
 /** @param {number} number */
 function ordinal(number) {
-  const ending = { 1: "st", 2: "nd", 3: "rd" }[number % 100 > 10 && number % 100 < 14 ? 0 : number % 10];
+  const ending = { 1: "st", 2: "nd", 3: "rd" }[
+    number % 100 > 10 && number % 100 < 14 ? 0 : number % 10
+  ];
   return `${number}${ending ?? "th"}`;
 }

@@ -15,7 +15,8 @@ const NEEDS_SERVER =
   "Looking inside takes a pass that records everything, which only the demo's server runs. Start it with python app.py, or open an example.";
 const NOT_SHIPPED =
   "This detection was too weak to be recorded with the example. Choose a stronger one.";
-const ONLY_PHOTOS = "Looking inside works on photos. Take a still with + Your picture, or open one.";
+const ONLY_PHOTOS =
+  "Looking inside works on photos. Take a still with + Your picture, or open one.";
 
 export class Inspector {
   /** @param {App} app */
@@ -39,7 +40,7 @@ export class Inspector {
     const shipped = this.#shipped(result);
     if (shipped) {
       const { queries, ...overview } = await this.#file(shipped);
-      const query = queries.find((one) => one.query === detection.query);
+      const query = queries.find((/** @type {Query} */ one) => one.query === detection.query);
       if (query) return { overview, query };
       if (!this.app.rpc) throw new Refusal(NOT_SHIPPED);
     }
@@ -47,14 +48,14 @@ export class Inspector {
     this.known.set(result, known);
     const name = `${detection.key} ${layer}`;
     let query = known.queries.get(name);
-    if (!query || !known.overview) {
-      const answer = await this.#ask(result, detection, layer, known.overview !== null);
-      const { queries, ...overview } = answer;
-      if (!known.overview) known.overview = overview;
+    let { overview } = known;
+    if (!query || !overview) {
+      const { queries, ...rest } = await this.#ask(result, detection, layer, overview !== null);
+      overview = known.overview ??= rest;
       [query] = /** @type {[Query]} */ (queries);
       known.queries.set(name, query);
     }
-    return { overview: known.overview, query };
+    return { overview: /** @type {Overview} */ (overview), query };
   }
 
   /**
@@ -65,7 +66,8 @@ export class Inspector {
   #shipped({ id, source, settings }) {
     const example = this.app.config.examples.find((one) => one.name === source?.example);
     const { queries, size, checkpoint } = settings;
-    const isAsShipped = !id && queries === null && size === null && example?.checkpoint === checkpoint;
+    const isAsShipped =
+      !id && queries === null && size === null && example?.checkpoint === checkpoint;
     return isAsShipped ? example?.inspection : undefined;
   }
 
