@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -21,6 +21,10 @@ DeviceRuntime = Literal["off", "on", "live"]
 def _device_runtime() -> DeviceRuntime:
     # A ZeroGPU Space lends each visitor a few minutes a day: a camera would use them up at once.
     return "live" if os.environ.get("SPACES_ZERO_GPU") else "on"
+
+
+_SECRET = ("api_keys", "auth")
+"""A command line is there for everyone to read: these come from the environment alone."""
 
 
 def _words(given: object) -> object:
@@ -72,12 +76,25 @@ class Settings(BaseSettings):
         0, ge=0, description="most pictures a minute of one key or address (0: any number)"
     )
     api_keys: Words = Field((), repr=False, description="comma-separated API keys")
+    auth: Words = Field(
+        (), repr=False, description="comma-separated name:password of who may log in to the page"
+    )
+    trusted_hosts: Words = Field(
+        (), description="comma-separated names that the demo answers to, as behind a proxy"
+    )
     host: str | None = Field(
         None, validation_alias="GRADIO_SERVER_NAME", description="address to listen on"
     )
     port: int | None = Field(
         None, ge=0, le=65535, validation_alias="GRADIO_SERVER_PORT", description="port to listen on"
     )
+
+    @field_validator("auth")
+    @classmethod
+    def _are_pairs(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name and password for name, _, password in (p.partition(":") for p in pairs)):
+            raise ValueError("write it as name:password, several with commas between")
+        return pairs
 
     @classmethod
     def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":
@@ -86,7 +103,7 @@ class Settings(BaseSettings):
             prog="app.py", description="Serve the RT-DETR demo: the page and its API."
         )
         for name, setting in cls.model_fields.items():
-            if name != "api_keys":  # a command line is there for everyone to read
+            if name not in _SECRET:
                 kind: dict[str, Any] = {"metavar": name.split("_")[-1].upper()}
                 if setting.annotation is bool:
                     kind = {"action": "store_true"}
@@ -105,7 +122,8 @@ class Settings(BaseSettings):
             wrong = error.errors()[0]
             name = _name(str(wrong["loc"][0]))
             where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
-            parser.error(f"{where} cannot be {wrong['input']!r}: {wrong['msg']}")
+            value = "what it is" if name in _SECRET else repr(wrong["input"])
+            parser.error(f"{where} cannot be {value}: {wrong['msg']}")
 
     @property
     def share(self) -> bool:
@@ -113,15 +131,20 @@ class Settings(BaseSettings):
         return os.environ.get("GRADIO_SHARE", "").lower() == "true"
 
     @property
+    def users(self) -> dict[str, str]:
+        """Passwords of who may log in, by name; none: the page is open to all."""
+        return dict(pair.split(":", 1) for pair in self.auth)
+
+    @property
     def api_access(self) -> str:
         """Who may use the API: holders of "keys"; without any, whoever is on this machine ("open")
         or, where others can reach the demo, nobody ("closed")."""
         if self.api_keys:
             return "keys"
-        return "open" if self._is_local else "closed"
+        return "open" if self.is_local else "closed"
 
     @property
-    def _is_local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether only this machine can reach the demo."""
         host = self.host or "127.0.0.1"
         if self.share:

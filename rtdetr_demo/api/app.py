@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import Loading
@@ -20,7 +21,12 @@ from . import openai_responses as responses
 from .auth import Keys
 from .dispatch import Dispatcher
 from .errors import Refusal, documented, handle_errors
+from .gradio_routes import GradioMiddleware
+from .hosts import root_path
+from .limits import BodyBudget
+from .login import LoginMiddleware
 from .middleware import GatewayMiddleware
+from .uploads import Uploads
 
 _API_PATHS = ("/healthz", "/readyz", "/metrics", "/docs", "/docs-static", "/openapi.json")
 
@@ -38,14 +44,30 @@ class Api:
 
     def __init__(self, service: Service):
         self.service = service
-        self._keys = Keys(service.settings)
+        self.keys = Keys(service.settings)
+        self._bodies = BodyBudget()
         self._dispatcher = Dispatcher(service)
         self._gateway = GatewayMiddleware(
-            _app(service, self._dispatcher, self._keys, self._readiness),
-            self._keys,
+            _app(service, self._dispatcher, self.keys, self._readiness),
+            self.keys,
+            self._bodies,
             2 * service.settings.api_share,
         )
         self.app: ASGIApp = self._gateway
+
+    def middleware(self, max_upload: int, *page: Middleware) -> list[Middleware]:
+        """What stands before Gradio in its app, outermost first.
+
+        `max_upload`: bytes of one upload; `page`: what the page serves beside Gradio.
+        """
+        settings = self.service.settings
+        uploads = Uploads(self.service.scratch, max_upload)
+        return [
+            Middleware(ApiMiddleware, api=self.app),
+            Middleware(LoginMiddleware, settings=settings, keys=self.keys),
+            *page,
+            Middleware(GradioMiddleware, bodies=self._bodies, uploads=uploads),
+        ]
 
     def open(self) -> None:
         """Begin the log of requests, and say in the other one who may use the API."""
@@ -54,7 +76,7 @@ class Api:
         requests = logging.getLogger("rtdetr_demo.requests")
         requests.propagate = False  # each line is JSON, whole
         requests.handlers = [lines]
-        log.info(self._keys.describe())
+        log.info(self.keys.describe())
 
     def drain(self, seconds: float) -> None:
         """Refuse what comes, and wait for what runs."""
@@ -82,8 +104,10 @@ class ApiMiddleware:
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_ours = scope["type"] == "http" and _is_ours(scope["path"])
-        await (self._api if is_ours else self._page)(scope, receive, send)
+        if scope["type"] == "http" and _is_ours(scope["path"]):
+            await self._api({**scope, "root_path": root_path()}, receive, send)
+        else:
+            await self._page(scope, receive, send)
 
 
 def _is_ours(path: str) -> bool:

@@ -47,9 +47,12 @@ class Keys:
             return "API: open to this machine, as no RTDETR_API_KEYS are set."
         return "API: closed, as others can reach it and no RTDETR_API_KEYS are set."
 
-    def client(self, authorization: str, address: str) -> Client:
-        """Who this is. Raises Refusal (401) for whoever has no key."""
-        if self.is_open:
+    def client(self, authorization: str, address: str, is_here: bool = True) -> Client:
+        """Who this is; `is_here`: whether it asks from this machine.
+
+        Raises Refusal (401) for whoever has no key and needs one.
+        """
+        if self.is_open and is_here:
             return Client(address, (f"address {address}",))
         if not self._digests:
             raise Refusal(
@@ -65,13 +68,22 @@ class Keys:
                 "There is no API key in this request. Send it as `Authorization: Bearer KEY`.",
                 "missing_api_key",
             )
-        digest, number = _digest(given.strip()), 0
-        # All of them, whichever fits: the time that it takes tells nothing.
-        for i, known in enumerate(self._digests, start=1):
-            number += i * hmac.compare_digest(known, digest)
+        number = self._number(given.strip())
         if not number:
             raise Refusal(401, "This API key is not known here.", "invalid_api_key")
         return Client(f"key {number}", (f"key {number}", f"address {address}"))
+
+    def has(self, key: str) -> bool:
+        """Whether this is one of them."""
+        return self._number(key) > 0
+
+    def _number(self, key: str) -> int:
+        """Which of them this is, from 1; 0 for none."""
+        digest, number = _digest(key), 0
+        # All of them, whichever fits: the time that it takes tells nothing.
+        for i, known in enumerate(self._digests, start=1):
+            number += i * hmac.compare_digest(known, digest)
+        return number
 
 
 def _digest(key: str) -> bytes:

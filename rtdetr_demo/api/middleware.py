@@ -3,15 +3,15 @@
 Everything here happens before, around or after the routes, so that none of them can forget it.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,31 +23,20 @@ from ..errors import DemoError, Overloaded
 from ..serving.scheduler import GOING_DOWN
 from .auth import Client, Keys, RequestContext
 from .errors import Refusal, answer_of, our_fault
+from .hosts import FORWARDING
+from .limits import BodyBudget, Gone, send_in_pieces, take_in, while_there
+from .server import is_loopback
 
 MAX_BODY = 64 * 2**20
-MAX_BODIES = 512 * 2**20
-MAX_OWN = 256 * 2**20
-"""Bytes of bodies that are held at once: of all together, and of one client."""
+"""Bytes of a request's body."""
 
 MAX_COMMAS = 50_000
 """In a JSON body."""
 
-PATIENCE = 10.0
-"""Seconds that a body, or an answer, may stand still."""
-
-MAX_SECONDS = 60.0
-"""Seconds that a body may take in all."""
-
-_DRAIN_SECONDS = 5.0
-_PIECE = 65_536
 _ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 log = logging.getLogger("rtdetr_demo.requests")
 _failures = logging.getLogger(__name__)
-
-
-class Gone(Exception):
-    """The client has hung up."""
 
 
 class GatewayMiddleware:
@@ -58,14 +47,15 @@ class GatewayMiddleware:
     `inside` counts all requests; `closing` is set when the server goes down.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, most: int):
+    def __init__(self, app: ASGIApp, keys: Keys, bodies: BodyBudget, most: int):
         self._app = app
         self._keys = keys
         self._most = most
         self._requests: Counter[str] = Counter()
-        self._bodies: Counter[str] = Counter()
+        self._bodies = bodies
         self.inside = 0
         self.closing = False
+        self._has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # that a server starts and ends
@@ -84,7 +74,7 @@ class GatewayMiddleware:
                 MutableHeaders(scope=message)["x-request-id"] = context.id
                 await send(message)
             else:
-                await _send_in_pieces(send, message)
+                await send_in_pieces(send, message)
 
         try:
             if scope["path"].startswith("/v1/"):
@@ -110,34 +100,40 @@ class GatewayMiddleware:
         context.client = Client(address, ())  # for the log, should there be no key
         try:
             self._check_open()
-            context.client = self._keys.client(headers.get("authorization", ""), address)
+            context.client = self._keys.client(
+                headers.get("authorization", ""), address, self._is_here(headers, address)
+            )
         except DemoError:
-            await _take_in(receive, headers)
+            await take_in(receive, headers)
             raise
         self.inside += 1
-        held = 0
-
-        def hold(size: int) -> None:
-            """Account for what a body takes in memory."""
-            nonlocal held
-            if size > MAX_BODY:
-                raise Refusal(413, f"The body is over {MAX_BODY // 2**20} MB. Send less at once.")
-            name, more = context.client.name, size - held
-            if self._bodies[name] + more > MAX_OWN or self._bodies.total() + more > MAX_BODIES:
-                raise Overloaded("Too much is being sent here at once. Try again soon.", 2.0)
-            self._bodies[name] += more
-            held = size
-
         try:
-            body = await _read(receive, headers, hold)
-            self._check_open()  # it may have taken its time
-            with self._counted(context.client):
-                await _while_there(self._app, scope, receive, send, body)
+            with self._bodies.body(context.client.name, MAX_BODY) as held:
+                body = await held.read(receive, headers)
+                _check_values(headers, body)
+                self._check_open()  # it may have taken its time
+                with self._counted(context.client):
+                    await while_there(self._app, scope, receive, send, body)
         finally:
             self.inside -= 1
-            self._bodies[context.client.name] -= held
-            if not self._bodies[context.client.name]:
-                del self._bodies[context.client.name]
+
+    def _is_here(self, headers: Headers, address: str) -> bool:
+        """Whether a request comes from this machine itself, and was not passed on to it.
+
+        What a proxy passes on is from wherever a proxy that is believed says.
+        """
+        if not any(name in headers for name in FORWARDING):
+            return is_loopback(address)
+        believed = os.environ.get("FORWARDED_ALLOW_IPS", "").strip()
+        if not believed and not self._has_warned:
+            self._has_warned = True
+            _failures.warning(
+                "Requests come through a proxy, so they are not taken for this machine's own. Set "
+                "FORWARDED_ALLOW_IPS to the proxy's address, that visitors are told apart, and "
+                "RTDETR_API_KEYS, that they may use the API."
+            )
+        is_told = believed not in ("", "*") and "x-forwarded-for" in headers
+        return is_told and is_loopback(address)
 
     @contextlib.contextmanager
     def _counted(self, client: Client) -> Iterator[None]:
@@ -179,98 +175,10 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
 
 
-async def _read(receive: Receive, headers: Headers, hold: Callable[[int], None]) -> bytes:
-    """The whole body. Raises Refusal for one that is too large or too slow, and Gone."""
-    body = bytearray()
-    stated = headers.get("content-length", "0")
-    try:
-        if stated.isdecimal() and int(stated) > MAX_BODY:
-            hold(int(stated))
-        async with asyncio.timeout(MAX_SECONDS):
-            while True:
-                async with asyncio.timeout(PATIENCE):
-                    message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                body += message.get("body", b"")
-                hold(len(body))
-                if not message.get("more_body"):
-                    break
-    except TimeoutError:
-        raise Refusal(408, "The body came too slowly. Send it again.") from None
-    except DemoError:
-        await _take_in(receive, headers, begun=bool(body))
-        raise
-    # Each value of a JSON text becomes many times its size, and pictures in it have one comma.
+def _check_values(headers: Headers, body: bytes) -> None:
+    """Raises Refusal (400) for JSON of too many values.
+
+    Each value of a JSON text becomes many times its size, and pictures in it have one comma.
+    """
     if "json" in headers.get("content-type", "") and body.count(b",") > MAX_COMMAS:
         raise Refusal(400, "The body has too many values. Send less at once.", "too_many_values")
-    return bytes(body)
-
-
-async def _take_in(receive: Receive, headers: Headers, begun: bool = False) -> None:
-    """Take in what a refused client is still sending, or it would not hear the refusal."""
-    waits = headers.get("expect", "").lower() == "100-continue" and not begun
-    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    if waits or not has_body:
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while (await receive()).get("more_body"):
-                pass
-
-
-async def _send_in_pieces(send: Send, message: Message) -> None:
-    """Send a part of an answer no faster than it is read. Raises Gone where it is not."""
-    body, more = message.get("body", b""), message.get("more_body", False)
-    try:
-        for start in range(0, max(len(body), 1), _PIECE):
-            end = start + _PIECE
-            piece = {"body": body[start:end], "more_body": more or end < len(body)}
-            async with asyncio.timeout(PATIENCE):
-                await send({**message, **piece})
-    except TimeoutError:
-        raise Gone from None
-
-
-async def _while_there(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, body: bytes
-) -> None:
-    """Run the app on a body that is here, and stop it when the client hangs up. Raises Gone."""
-    gone = asyncio.ensure_future(_hang_up(receive))
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        if messages:
-            return messages.pop()
-        await asyncio.shield(gone)
-        return {"type": "http.disconnect"}
-
-    is_stuck = False
-
-    async def sending(message: Message) -> None:
-        nonlocal is_stuck
-        try:
-            await send(message)
-        except Gone:
-            is_stuck = True
-            raise
-
-    running = asyncio.ensure_future(app(scope, replay, sending))
-    try:
-        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            raise Gone
-        await running
-    except Exception:
-        if is_stuck:  # whatever the layers between have made of it
-            raise Gone from None
-        raise
-    finally:
-        for task in (running, gone):
-            task.cancel()
-        await asyncio.gather(running, gone, return_exceptions=True)
-
-
-async def _hang_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ..api.app import Api, ApiMiddleware
+from ..api.app import Api
 from ..media.images import MAX_BYTES
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
@@ -103,6 +103,7 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
     """How `build`'s page is launched: with its files and the API beside it, and its tools for
     assistants."""
     offers_device = service.settings.device_runtime != "off"
+    max_upload = max(MAX_BYTES, service.settings.video_mb * 2**20)
     return {
         "theme": gr.themes.Base(
             primary_hue="teal",
@@ -113,13 +114,14 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
         "css_paths": [STATIC / "page.css"],
         "head": _FRAME + _preloads(front_end),
         "footer_links": ["api"],
-        "max_file_size": max(MAX_BYTES, service.settings.video_mb * 2**20),
+        "auth": list(service.settings.users.items()) or None,
         "allowed_paths": [str(service.scratch.path)],
         "ssr_mode": False,
         "share": service.settings.share,  # said, as Gradio shares by itself in hosted notebooks
         "mcp_server": True,
         "app_kwargs": {
-            "middleware": [
+            "middleware": api.middleware(
+                max_upload,
                 *([Middleware(IsolationMiddleware)] if offers_device else []),
                 Middleware(
                     FrontEndMiddleware,
@@ -127,8 +129,7 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
                     beside=_device_files(service).response,
                 ),
                 Middleware(FramesMiddleware, service=service),
-                Middleware(ApiMiddleware, api=api.app),
-            ]
+            )
         },
         "quiet": True,
     }

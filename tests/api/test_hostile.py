@@ -60,7 +60,7 @@ def begin(app: App, body: bytes, length: int | None = None, key: str = KEY) -> s
     """A request whose body may be shorter than it says."""
     line = socket.create_connection(("127.0.0.1", app.port), timeout=30)
     head = (
-        f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: image/jpeg\r\nContent-Length: {length or len(body)}\r\n\r\n"
     )
     line.sendall(head.encode() + body)
@@ -91,7 +91,7 @@ def test_a_client_that_hangs_up_stops_costing(app: App, heavy: bytes):
     body = json.dumps({"image_url": [picture] * 12}).encode()
     line = socket.create_connection(("127.0.0.1", app.port), timeout=30)
     head = (
-        f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     line.sendall(head.encode() + body)
@@ -157,7 +157,9 @@ def test_bodies_without_a_key_take_no_room(app: App):
     lines = []
     for _ in range(10):
         line = socket.create_connection(("127.0.0.1", app.port), timeout=30)
-        line.sendall(b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 67108864\r\n\r\nx")
+        line.sendall(
+            b"POST /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 67108864\r\n\r\nx"
+        )
         lines.append(line)
         lines.append(begin(app, b"x", 60 * 2**20))  # with a key, stated but not sent
     assert ask(app).status_code == 200
@@ -189,7 +191,7 @@ def test_answers_that_nobody_reads_are_not_piled_up(app: App):
     buffer = io.BytesIO()
     Image.effect_noise((3000, 2000), 80).convert("RGB").save(buffer, "JPEG")
     head = (
-        f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
         "Content-Type: image/jpeg\r\nAccept: image/png\r\n"
         f"Content-Length: {len(buffer.getvalue())}\r\n\r\n"
     )
@@ -214,7 +216,7 @@ def test_answers_that_nobody_reads_are_not_piled_up(app: App):
 
 def test_a_thousand_bad_keys_a_second(app: App):
     """Four connections ask as fast as they can while someone with a key goes on working."""
-    head = "GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer guess-{}\r\n\r\n"
+    head = "GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer guess-{}\r\n\r\n"
     statuses: Counter[bytes] = Counter()
     end = time.monotonic() + 4
 

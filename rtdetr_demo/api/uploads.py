@@ -1,0 +1,137 @@
+"""`/gradio_api/upload`: files of visitors, as Gradio's clients send them, within our limits.
+
+Gradio's own route keeps what an upload that broke off has written, and whatever came under another
+name, and takes a thousand files at once.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from ..errors import Overloaded, TooLarge
+from ..serving.scratch import Scratch
+from .errors import Refusal
+from .limits import PATIENCE, Gone, take_in
+
+MAX_FILES = 16
+MAX_UPLOADS = 32
+OWN_UPLOADS = 4
+"""Uploads that are under way at once, in all and of one address."""
+
+_FIELD = "files"
+_MARGIN = 2**20
+"""Bytes of a request besides its files."""
+
+log = logging.getLogger(__name__)
+
+
+class Uploads:
+    """Takes files of at most `max_bytes` a request into the scratch folder."""
+
+    def __init__(self, scratch: Scratch, max_bytes: int):
+        self.scratch = scratch
+        self._max_bytes = max_bytes
+        self._under_way: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
+        """Answer one upload with the paths of its files. Raises DemoError, and Gone."""
+        headers = Headers(scope=scope)
+        try:
+            if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
+                raise Refusal(415, "Send files as multipart/form-data, in the field `files`.")
+            stated = headers.get("content-length", "")
+            size = int(stated) if stated.isdecimal() else 0
+            if size > self._max_bytes + _MARGIN:
+                raise self._too_large()
+            self.scratch.check_room(2 * size)
+            if self._under_way[client] >= OWN_UPLOADS or self._under_way.total() >= MAX_UPLOADS:
+                raise Overloaded("Too many uploads are under way. Wait for one of them to end.")
+        except Exception:
+            await take_in(receive, headers)
+            raise
+        self._under_way[client] += 1
+        try:
+            paths = await self._take(receive, headers)
+        finally:
+            self._under_way -= Counter([client])
+        await JSONResponse(paths)(scope, receive, send)
+
+    async def _take(self, receive: Receive, headers: Headers) -> list[str]:
+        # What the parser writes are files without a name: they are gone when it is.
+        parser = MultiPartParser(
+            headers, self._pieces(receive, headers), max_files=MAX_FILES, max_fields=MAX_FILES
+        )
+        try:
+            form = await parser.parse()
+        except (MultiPartException, KeyError, UnicodeError) as error:
+            log.info("an upload was refused: %s", error)
+            raise Refusal(
+                400, f"This upload cannot be read. Send up to {MAX_FILES} files in `{_FIELD}`."
+            ) from None
+        try:
+            files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
+            if not files or len(files) < len(form.multi_items()):
+                raise Refusal(400, f"Send files, and nothing else, in the field `{_FIELD}`.")
+            return [str(await asyncio.to_thread(self._keep, file)) for file in files]
+        finally:
+            await form.close()
+
+    async def _pieces(self, receive: Receive, headers: Headers) -> AsyncGenerator[bytes, None]:
+        """The body as it comes. Raises DemoError for one that cannot be taken, and Gone."""
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    message = await receive()
+            except TimeoutError:
+                raise Refusal(408, "The upload stood still. Send it again.") from None
+            if message["type"] == "http.disconnect":
+                raise Gone
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._max_bytes + _MARGIN:
+                await take_in(receive, headers, begun=True)
+                raise self._too_large()
+            if size // 2**24 != (size - len(piece)) // 2**24:  # now and then
+                self.scratch.check_room(2**25)
+            yield piece
+            if not message.get("more_body"):
+                return
+
+    def _keep(self, file: UploadFile) -> Path:
+        folder = self.scratch.uploads / secrets.token_hex(16)
+        folder.mkdir()
+        path = folder / _safe_name(file.filename or "")
+        try:
+            with path.open("wb") as copy:
+                shutil.copyfileobj(_rewound(file), copy, 2**20)
+            self.scratch.check_room()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return path
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"Uploads end at {self._max_bytes // 2**20} MB here. Send a smaller file.")
+
+
+def _rewound(file: UploadFile) -> BinaryIO:
+    file.file.seek(0)
+    return file.file
+
+
+def _safe_name(name: str) -> str:
+    """A file's own name without what could mean a path, or mean something to a file system."""
+    name = re.sub(r"[^\w.\- ()]", "_", re.split(r"[/\\]", name)[-1]).strip(". ")
+    return name.encode()[-120:].decode(errors="ignore").strip(". ") or "file"
