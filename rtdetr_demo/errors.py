@@ -41,6 +41,12 @@ class DamagedPicture(NotAPicture, Unusable):
     status = 422
 
 
+class Barred(DemoError):
+    """Someone else's to decide."""
+
+    status = 403
+
+
 class Expired(BadInput):
     """A result was asked for that is no longer held."""
 

@@ -17,8 +17,8 @@ from ..errors import BadInput, CheckpointError, Loading
 from ..media import images as sources
 from ..media.fetch import fetch
 from ..predictions import Predictions, Selection
-from ..serving.scheduler import MicroBatcher, Queue
-from ..serving.service import Service
+from ..serving.scheduler import MicroBatcher
+from ..serving.service import WORKERS, Service
 from .auth import Client, Rate, RequestContext
 from .errors import Refusal
 from .prompt import read_settings
@@ -26,9 +26,6 @@ from .schemas import Settings
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
-
-WORKERS = 3
-"""Pictures under way at once on a CPU: one in the model, one before it, one after."""
 
 BATCH = 8
 """Pictures that go through a card together at most; there are two workers for each."""
@@ -83,7 +80,7 @@ class Dispatcher:
     def __init__(self, service: Service):
         settings = service.settings
         self.service = service
-        self.queue = Queue(settings.api_queue, settings.api_share)
+        self.queue = service.queue
         self._batcher = MicroBatcher(self._detect, service.passes)
         self._rate = Rate(settings.api_rate)
         self._fetchers = ThreadPoolExecutor(FETCHES, "api-fetch")

@@ -1,5 +1,6 @@
 """What stands between many clients and one model: a bounded queue, and passes that are shared."""
 
+import asyncio
 import math
 import threading
 import time
@@ -22,6 +23,17 @@ T = TypeVar("T")
 GOING_DOWN = "This server is going down. Send this to it again in a moment."
 
 
+MAX_ASIDE = 64
+"""Pieces of work that may be waiting for another server, or for a checkpoint, at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    future: Future
+    work: Callable[[], Any]
+    ticket: str
+
+
 class Queue:
     """Runs work in a few threads, its workers, taking its clients by turns.
 
@@ -35,17 +47,81 @@ class Queue:
         self._changed = threading.Condition()
         self._taken = 0
         self._held: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[tuple[Future, Callable[[], Any]]]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()
         self._pace = 0.1
         self._closed = False
         self._workers: list[threading.Thread] = []
+        self._slots = 0
+        self._running = 0
+        self._returning = 0
+        self._aside: Counter[str] = Counter()
+        self._own = threading.local()
 
     def start_workers(self, count: int) -> None:
-        """Have at least so many."""
+        """Let `count` pieces of work run at once, or more if that has been said before."""
         with self._changed:
-            while len(self._workers) < count and not self._closed:
-                self._workers.append(threading.Thread(target=self._run, daemon=True))
-                self._workers[-1].start()
+            self._slots = max(self._slots, count)
+            self._start_threads()
+            self._changed.notify_all()
+
+    def _start_threads(self) -> None:
+        while len(self._workers) < self._slots + self._aside.total() and not self._closed:
+            self._workers.append(threading.Thread(target=self._run, daemon=True))
+            self._workers[-1].start()
+
+    @contextmanager
+    def aside(self, own: int) -> Iterator[None]:
+        """Let other work run while this waits for something other than the processor.
+
+        For work of this queue, which then runs on once there is room again; elsewhere it does
+        nothing. Raises Overloaded where `own` pieces of the same client's work stand aside.
+        """
+        client: str | None = getattr(self._own, "client", None)
+        if client is None:
+            yield
+            return
+        with self._changed:
+            if self._aside[client] >= own or self._aside.total() >= MAX_ASIDE:
+                raise Overloaded(
+                    "Too much is waiting for other servers. Try again in a moment.", 5.0
+                )
+            self._aside[client] += 1
+            self._running -= 1
+            self._start_threads()
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._returning += 1
+                self._changed.wait_for(lambda: self._running < self._slots or self._closed)
+                self._returning -= 1
+                self._running += 1
+                self._aside -= Counter([client])
+
+    async def ask(self, client: str, work: Callable[[], T], ticket: str = "") -> T:
+        """Hold a place for `work`, run it in this client's turn, and give what it gives.
+
+        `ticket`: the client's own name for it, by which `ahead` finds it. Raises Overloaded where
+        there is no place, and what `work` raises.
+        """
+        with self.places([f"address {client}"], 1):
+            return await asyncio.wrap_future(self.submit(client, work, ticket))
+
+    def ahead(self, client: str, ticket: str) -> int | None:
+        """How many pieces of work will run before this one; None where it does not wait."""
+        with self._changed:
+            works = self._waiting.get(client, ())
+            mine = next((n for n, one in enumerate(works) if one.ticket == ticket), None)
+            if mine is None:
+                return None
+            before, count = True, mine
+            for other, theirs in self._waiting.items():
+                if other == client:
+                    before = False
+                else:
+                    count += min(len(theirs), mine + before)
+            return count
 
     @contextmanager
     def places(self, clients: Sequence[str], count: int) -> Iterator[None]:
@@ -78,13 +154,13 @@ class Queue:
                 self._held += Counter()  # forgets clients that hold nothing
                 self._changed.notify_all()
 
-    def submit(self, client: str, work: Callable[[], T]) -> "Future[T]":
+    def submit(self, client: str, work: Callable[[], T], ticket: str = "") -> "Future[T]":
         """Run `work` in this client's turn; cancelling the future before that takes it out."""
         future: Future[T] = Future()
         with self._changed:
             if self._closed:
                 raise Busy(GOING_DOWN)
-            self._waiting.setdefault(client, deque()).append((future, work))
+            self._waiting.setdefault(client, deque()).append(_Waiting(future, work, ticket))
             self._changed.notify_all()
         future.add_done_callback(lambda done: self._forget(client, done))
         return future
@@ -94,7 +170,7 @@ class Queue:
         if not future.cancelled():
             return
         with self._changed:
-            left = deque(one for one in self._waiting.get(client, ()) if one[0] is not future)
+            left = deque(one for one in self._waiting.get(client, ()) if one.future is not future)
             if left:
                 self._waiting[client] = left
             else:
@@ -104,7 +180,7 @@ class Queue:
         """Let what runs end, and refuse what waits."""
         with self._changed:
             self._closed = True
-            waiting = [future for works in self._waiting.values() for future, _ in works]
+            waiting = [one.future for works in self._waiting.values() for one in works]
             self._waiting.clear()
             self._changed.notify_all()
         for future in waiting:
@@ -115,28 +191,35 @@ class Queue:
 
     def _run(self) -> None:
         while taken := self._take():
-            future, work = taken
-            if not future.set_running_or_notify_cancel():
-                continue
+            client, waiting = taken
+            self._own.client = client
             began = time.monotonic()
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-            took = (time.monotonic() - began) / len(self._workers)
-            self._pace += 0.1 * (took - self._pace)
-            del taken, future, work  # an idle worker must not hold the last picture
+            if waiting.future.set_running_or_notify_cancel():
+                try:
+                    waiting.future.set_result(waiting.work())
+                except BaseException as error:
+                    waiting.future.set_exception(error)
+            with self._changed:
+                took = (time.monotonic() - began) / self._slots
+                self._pace += 0.1 * (took - self._pace)
+                self._running -= 1
+                self._changed.notify_all()
+            del taken, waiting  # an idle worker must not hold the last picture
 
-    def _take(self) -> tuple[Future, Callable[[], Any]] | None:
+    def _take(self) -> tuple[str, _Waiting] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._closed or (self._waiting and self._has_room()))
             if self._closed:
                 return None
             client, works = self._waiting.popitem(last=False)
             taken = works.popleft()
             if works:
                 self._waiting[client] = works  # behind everyone else
-            return taken
+            self._running += 1
+            return client, taken
+
+    def _has_room(self) -> bool:
+        return self._running + self._returning < self._slots
 
 
 @dataclass(eq=False)
@@ -193,20 +276,26 @@ class MicroBatcher:
 
 
 class ViewerLimiter:
-    """Live viewers: at most `limit`, each with one frame under way.
+    """Live viewers: at most `limit`, a quarter of them from one address, each with one frame under
+    way.
 
     A viewer who sends nothing for `patience` seconds has left.
     """
 
     def __init__(self, limit: int, patience: float = 5.0):
         self._limit = limit
+        self._share = max(1, limit // 4)
         self._patience = patience
         self._guard = threading.Lock()
         self._seen: dict[str, float] = {}
         self._under_way: set[str] = set()
+        self._addresses: dict[str, str | None] = {}
 
-    def arrive(self, viewer: str) -> None:
-        """A frame of this viewer begins. Raises Busy where there is no place for it."""
+    def arrive(self, viewer: str, address: str | None = None) -> None:
+        """A frame of this viewer begins, who watches from `address`; None: from this machine.
+
+        Raises Busy where there is no place for it.
+        """
         now = time.monotonic()
         with self._guard:
             self._seen = {
@@ -221,7 +310,15 @@ class ViewerLimiter:
                     f"{self._limit} people are watching live, which is all that this machine "
                     "serves at once. This page tries again by itself."
                 )
+            self._addresses = {name: self._addresses.get(name) for name in self._seen}
+            neighbours = sum(one == address for one in self._addresses.values())
+            if address and viewer not in self._seen and neighbours >= self._share:
+                raise Busy(
+                    f"{neighbours} people are watching live from your address, which is its share. "
+                    "This page tries again by itself."
+                )
             self._seen[viewer] = now
+            self._addresses[viewer] = address
             self._under_way.add(viewer)
 
     def leave(self, viewer: str) -> None:

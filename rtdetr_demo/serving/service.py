@@ -14,16 +14,27 @@ from .. import metrics
 from ..checkpoints import hub
 from ..checkpoints.catalog import BUNDLED, is_listed
 from ..checkpoints.store import ModelStore
-from ..errors import Cancelled, CheckpointError, DemoError
+from ..errors import Barred, Cancelled, CheckpointError, DemoError
 from ..media.decoder_pool import DecoderPool
+from ..media.fetch import fetch
 from ..predictions import Predictions
 from ..settings import Settings
 from .latency_worker import LatencyWorker
+from .scheduler import Queue
 from .scratch import Scratch
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
     from ..model.inspection import Inspection
+
+WORKERS = 3
+"""Pictures under way at once on a CPU: one in the model, one before it, one after."""
+
+OWN_FETCHES = 4
+"""Addresses that are fetched at once for one visitor."""
+
+OWN_LOADS = 32
+"""Requests of one visitor that may wait for a checkpoint to be loaded."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +60,9 @@ class Service:
         self.pictures = DecoderPool()
         self.store_bytes = settings.data_gb * 2**30 / 2
         """What results may take on the disk, and videos as much again."""
+        self.queue = Queue(settings.api_queue, settings.api_share)
+        self.queue.start_workers(WORKERS)
+        self._began: dict[str, str] = {}
         self.latencies = LatencyWorker(settings.runtime)
         self.store = ModelStore(
             int(settings.model_memory_gb * 2**30), self.latencies.add, self.latencies.remove
@@ -144,7 +158,19 @@ class Service:
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""
-        return self.store.get(self.check(checkpoint or self.active))
+        name = self.check(checkpoint or self.active)
+        if name in self.store.loaded():
+            return self.store.get(name)
+        with self.queue.aside(OWN_LOADS):
+            return self.store.get(name)
+
+    def fetch(self, url: str) -> bytes:
+        """The bytes behind a web address, as `media.fetch`; other work runs meanwhile.
+
+        Raises Overloaded where one client has `OWN_FETCHES` under way.
+        """
+        with self.queue.aside(OWN_FETCHES):
+            return fetch(url, self.settings.allowed_hosts)
 
     def loading(self, checkpoint: str) -> bool:
         """Whether the checkpoint is on its way into memory."""
@@ -163,12 +189,30 @@ class Service:
             )
         return checkpoint
 
-    def try_hub(self, checkpoint: str) -> None:
-        """Ask the hub for a checkpoint and, if it answers, begin the download. Does not wait."""
+    def cancel_download(self, checkpoint: str, visitor: str) -> None:
+        """Stop the download of a checkpoint, for whoever began it.
+
+        On a demo for this machine alone every visitor is its operator. Raises Barred for others.
+        """
+        download = self.store.downloading(self.check(checkpoint))
+        if download is None:
+            return
+        if not self.settings.is_local and self._began.get(checkpoint) != visitor:
+            raise Barred("Someone else began this download, so only they can stop it.")
+        download.cancel()
+
+    def try_hub(self, checkpoint: str, visitor: str = "") -> None:
+        """Ask the hub for a checkpoint and, if it answers, begin the download. Does not wait.
+
+        `visitor`: the address of who wants it; "": the operator.
+        """
         if self.store.is_here(checkpoint):
             return
         if reason := hub.why_unreachable(checkpoint):
             raise CheckpointError(reason)
+        under_way = self.store.downloading(checkpoint)
+        if under_way is None or not under_way.running:
+            self._began[checkpoint] = visitor
         download = self.store.download(checkpoint)
         threading.Thread(target=self._arrive, args=(download,), daemon=True).start()
 

@@ -111,6 +111,7 @@ class _Connection:
         self._viewers = viewers
         self._threads = threads
         self._viewer = secrets.token_urlsafe(8)
+        self._address = socket.client.host if socket.client else "unknown"
         self._newest: deque[bytes] = deque(maxlen=1)
         self._arrived = anyio.Event()
         self._told = ""
@@ -158,7 +159,7 @@ class _Connection:
 
     def _detect(self, header: Header, picture: bytes) -> dict:
         began = time.perf_counter()
-        self._viewers.arrive(self._viewer)
+        self._viewers.arrive(self._viewer, self._address)
         try:
             image = sources.read_picture(picture)
             detector = self._service.detector(header.checkpoint)

@@ -11,7 +11,7 @@ from ..serving.service import Service
 from .device_files import DeviceFiles
 from .inside import inspecting
 from .pictures import DISPLAY_SIZE, Checkpoint, Detect, colors, data_url, picture_of
-from .rpc import Request, answering
+from .rpc import Request, answering, visitor, waiting
 
 
 class Stored(Request):
@@ -23,10 +23,10 @@ class Stored(Request):
 def server_functions(
     service: Service, results: ResultStore, device_files: DeviceFiles
 ) -> list[Callable[[Any], dict]]:
-    """`detect`, `status`, `download`, `cancel_download`, `original`, `inspect` and, where visitors'
-    devices may detect, `device_model`."""
+    """`detect`, `status`, `download`, `cancel_download`, `original`, `inspect`, `ahead` and, where
+    visitors' devices may detect, `device_model`."""
 
-    @answering(Detect)
+    @answering(Detect, service.queue)
     def detect(request: Detect) -> dict:
         """Detections of every layer in a picture, which is kept for what is asked of it later."""
         content = picture_of(request, service, results)
@@ -82,17 +82,16 @@ def server_functions(
     @answering(Checkpoint)
     def download(request: Checkpoint) -> dict:
         """Begin to fetch a checkpoint from the hub; `status` tells how far it is."""
-        service.try_hub(service.check(request.checkpoint or service.wanted))
+        service.try_hub(service.check(request.checkpoint or service.wanted), visitor())
         return {}
 
     @answering(Checkpoint)
     def cancel_download(request: Checkpoint) -> dict:
-        """Stop fetching it."""
-        if running := service.store.downloading(service.check(request.checkpoint)):
-            running.cancel()
+        """Stop fetching it, for whoever asked for it."""
+        service.cancel_download(request.checkpoint, visitor())
         return {}
 
-    @answering(Stored)
+    @answering(Stored, service.queue)
     def original(request: Stored) -> dict:
         """The address of a result's picture at its full size, upright, as a browser opens it."""
         result = results.get(request.result)
@@ -102,10 +101,18 @@ def server_functions(
             image.save(file, "JPEG", quality=95)
         return {"url": f"gradio_api/file={file}"}
 
-    @answering(Checkpoint)
+    @answering(Checkpoint, service.queue)
     def device_model(request: Checkpoint) -> dict:
         """Where a checkpoint's files for the visitor's own device lie."""
         return device_files.model_for(service.detector(request.checkpoint))
 
-    always = [detect, status, download, cancel_download, original, inspecting(service, results)]
+    always = [
+        detect,
+        status,
+        download,
+        cancel_download,
+        original,
+        inspecting(service, results),
+        waiting(service.queue),
+    ]
     return always if service.settings.device_runtime == "off" else [*always, device_model]

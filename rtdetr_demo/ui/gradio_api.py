@@ -2,17 +2,17 @@
 
 import gradio as gr
 
-from ..errors import DemoError
 from ..predictions import check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import picture_of, sent_file
+from .rpc import in_turn
 
 
 def add_api(service: Service, results: ResultStore) -> None:
     """Add it to the current Blocks."""
 
-    def detect(
+    async def detect(
         image: gr.FileData | dict,
         checkpoint: str | None = None,
         decoder_layers: int | None = None,
@@ -29,12 +29,14 @@ def add_api(service: Service, results: ResultStore) -> None:
             The checkpoint, the layers that ran, the picture's size, the detections in the form of
             transformers' object-detection pipeline, and the milliseconds that each stage took.
         """
-        try:
+
+        def work() -> dict:
             lowest = check_threshold(threshold)
             picture = service.pictures.read(picture_of(sent_file(image), service, results))
             predictions = service.detect(picture, checkpoint, decoder_layers)
-        except DemoError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return predictions.to_json(predictions.layers, lowest)
+            return predictions.to_json(predictions.layers, lowest)
 
-    gr.api(detect, api_name="detect")
+        return await in_turn(service.queue, work)
+
+    # As many at once as come: they wait in our own line, where visitors take turns.
+    gr.api(detect, api_name="detect", concurrency_limit=None)

@@ -8,11 +8,11 @@ import gradio as gr
 from cachetools import LRUCache
 from pydantic import Field, StrictFloat, StrictInt
 
-from ..errors import BadInput, DemoError
+from ..errors import BadInput
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import Detect, picture_of, sent_file
-from .rpc import answering
+from .rpc import answering, in_turn
 
 if TYPE_CHECKING:
     from ..model.inspection import Inspection
@@ -39,7 +39,7 @@ def inspecting(service: Service, results: ResultStore) -> Callable[[Any], dict]:
     kept: LRUCache[tuple, Inspection] = LRUCache(KEPT)
     guard = threading.Lock()
 
-    @answering(Inspect)
+    @answering(Inspect, service.queue)
     def inspect(request: Inspect) -> dict:
         """Why the model found one detection: see `Inspection.to_json`."""
         if request.result is None and request.example is None:
@@ -64,7 +64,9 @@ def inspecting(service: Service, results: ResultStore) -> Callable[[Any], dict]:
 def add_inspect_api(service: Service, results: ResultStore) -> None:
     """Add `/inspect` to the current Blocks."""
 
-    def inspect(image: gr.FileData | dict, checkpoint: str | None = None, rank: int = 1) -> dict:
+    async def inspect(
+        image: gr.FileData | dict, checkpoint: str | None = None, rank: int = 1
+    ) -> dict:
         """Why the model found an object: where it was born, how it was refined, where it looked.
 
         Parameters:
@@ -75,11 +77,12 @@ def add_inspect_api(service: Service, results: ResultStore) -> None:
             The encoder's scores, every query's box at every layer, the energy of the maps, and for
             the object's query its sampling points, its classes and its rivals.
         """
-        try:
+
+        def work() -> dict:
             picture = service.pictures.read(picture_of(sent_file(image), service, results))
             found = service.inspect(picture, checkpoint)
             return found.to_json(found.ranked(rank))
-        except DemoError as error:
-            raise gr.Error(str(error), print_exception=False) from None
 
-    gr.api(inspect, api_name="inspect")
+        return await in_turn(service.queue, work)
+
+    gr.api(inspect, api_name="inspect", concurrency_limit=None)

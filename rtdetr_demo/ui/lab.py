@@ -69,7 +69,7 @@ def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], d
             wanted = Detect(example=DEFAULT_EXAMPLE)
         return picture_of(wanted, service, results)
 
-    @answering(Measure)
+    @answering(Measure, service.queue)
     def start(request: Measure) -> dict:
         image = service.pictures.read(subject(request))
         detector = service.detector(request.checkpoint)
@@ -105,7 +105,7 @@ def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], d
             "report": job.result and job.result.to_json(),
         }
 
-    @answering(Compare)
+    @answering(Compare, service.queue)
     def compare(request: Compare) -> dict:
         image = service.pictures.read(subject(request))
         names = [service.check(name or service.active) for name in request.checkpoints]

@@ -16,7 +16,7 @@ from ..serving.scheduler import ViewerLimiter
 from ..serving.service import Service
 from .assets import read, script
 from .pictures import colors
-from .rpc import Shaped, answering
+from .rpc import Shaped, answering, visitor
 
 LOWEST_SCORE = 0.05
 """Candidates below this are not sent: the tab's threshold starts there."""
@@ -44,10 +44,10 @@ def live_tab(service: Service) -> None:
 
 
 def _frame(service: Service, viewers: ViewerLimiter) -> Callable[[Any], dict]:
-    @answering(Frame)
+    @answering(Frame, service.queue)
     def frame(request: Frame) -> dict:
         began = time.perf_counter()
-        viewers.arrive(request.viewer)
+        viewers.arrive(request.viewer, visitor())
         try:
             image = sources.read_frame(_decoded(request.image))
             detector = service.detector(request.checkpoint)

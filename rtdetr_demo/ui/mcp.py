@@ -6,13 +6,13 @@ import json
 import gradio as gr
 from PIL import ImageOps
 
-from ..errors import BadInput, DemoError
+from ..errors import BadInput
 from ..media import exporters as export
 from ..media import images as sources
-from ..media.fetch import fetch
 from ..predictions import Selection, check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
+from .rpc import in_turn
 
 TOOL = "detect_objects"
 SHOWN_SIZE = 1024
@@ -22,7 +22,7 @@ SHOWN_SIZE = 1024
 def add_tools(service: Service, results: ResultStore) -> None:
     """Add them to the current Blocks."""
 
-    def detect_objects(
+    async def detect_objects(
         image: str,
         decoder_layers: int | None = None,
         threshold: float = 0.5,
@@ -41,7 +41,8 @@ def add_tools(service: Service, results: ResultStore) -> None:
             classes: Only these classes, by their English names in the singular. Default: all.
             max_detections: At most so many, the best. Default: all.
         """
-        try:
+
+        def work() -> tuple[gr.FileData, str]:
             lowest = check_threshold(threshold)
             content = _content(image, service)
             picture = service.pictures.read(content)
@@ -49,18 +50,18 @@ def add_tools(service: Service, results: ResultStore) -> None:
             layers = detector.check_depth(decoder_layers)
             _check(classes, max_detections, detector.class_names)
             predictions = service.detect(picture, decoder_layers=layers, every_layer=False)
-        except DemoError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        selection = Selection(layers, lowest, classes, max_detections)
-        drawn = export.annotate(picture, predictions.select(*selection))
-        if max(drawn.size) > SHOWN_SIZE:
-            drawn = ImageOps.contain(drawn, (SHOWN_SIZE, SHOWN_SIZE))
-        file = results.keep(content, predictions).folder / "detections.jpg"
-        buffer = io.BytesIO()
-        drawn.save(buffer, "JPEG", quality=88)
-        file.write_bytes(buffer.getvalue())
-        answer = json.dumps(predictions.to_json(*selection))
-        return gr.FileData(path=str(file), mime_type="image/jpeg"), answer
+            selection = Selection(layers, lowest, classes, max_detections)
+            drawn = export.annotate(picture, predictions.select(*selection))
+            if max(drawn.size) > SHOWN_SIZE:
+                drawn = ImageOps.contain(drawn, (SHOWN_SIZE, SHOWN_SIZE))
+            file = results.keep(content, predictions).folder / "detections.jpg"
+            buffer = io.BytesIO()
+            drawn.save(buffer, "JPEG", quality=88)
+            file.write_bytes(buffer.getvalue())
+            answer = json.dumps(predictions.to_json(*selection))
+            return gr.FileData(path=str(file), mime_type="image/jpeg"), answer
+
+        return await in_turn(service.queue, work)
 
     gr.api(detect_objects, api_name=TOOL, queue=False)
 
@@ -81,7 +82,7 @@ def _content(image: str, service: Service) -> bytes:
         raise BadInput("`image` is an http(s) address or a data: URI.")
     if image[:5].lower() == "data:":
         return sources.read_data_uri(image)
-    return fetch(image, service.settings.allowed_hosts)
+    return service.fetch(image)
 
 
 def _check(classes: object, most: object, known: tuple[str, ...]) -> None:

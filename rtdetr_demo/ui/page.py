@@ -16,6 +16,7 @@ from .frames import FramesMiddleware
 from .front_end import STATIC, FrontEnd, FrontEndMiddleware
 from .functions import server_functions
 from .gradio_api import add_api
+from .gradio_queue import BoundedQueue
 from .inside import add_inspect_api
 from .lab import lab_tab
 from .live import live_tab
@@ -44,6 +45,12 @@ _FRAME = """
 
 class Page(gr.Blocks):
     """Blocks whose API leaves addresses to our own fetcher, and refuses in sentences."""
+
+    def queue(self, *arguments: Any, **options: Any) -> "Page":
+        """Gradio's own, bounded."""
+        super().queue(*arguments, **options)
+        self._queue = BoundedQueue(self._queue)
+        return self
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False

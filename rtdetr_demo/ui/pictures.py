@@ -10,7 +10,6 @@ from pydantic import Field
 
 from ..errors import BadInput, TooLarge
 from ..media.colors import class_color, text_color
-from ..media.fetch import fetch
 from ..media.images import MAX_BYTES
 from ..predictions import Predictions
 from ..serving.result_store import ResultStore
@@ -40,7 +39,7 @@ class Detect(Checkpoint, Shaped):
 def picture_of(request: Detect, service: Service, results: ResultStore) -> bytes:
     """The bytes of the picture that a request names."""
     if request.url is not None:
-        return fetch(request.url, service.settings.allowed_hosts)
+        return service.fetch(request.url)
     if request.result is not None:
         return results.get(request.result).original.read_bytes()
     if request.example is not None:

@@ -4,15 +4,17 @@ What arrives is whatever a browser, or someone posing as one, chose to send: eac
 against a pydantic model before anything is done with it.
 """
 
-import functools
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError
+import gradio as gr
+from gradio.context import LocalContext
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from ..errors import DemoError
 from ..serving.jobs import Jobs
+from ..serving.scheduler import Queue
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,9 @@ class Request(BaseModel):
     """The base of what a page may ask; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    ticket: Annotated[str, Field(max_length=64)] | None = None
+    """The page's own name for this request, by which it asks for its place in line."""
 
 
 class Shaped(Request):
@@ -35,6 +40,10 @@ class Shaped(Request):
         return {"queries": self.queries, "size": self.size}
 
 
+class Ticket(Request):
+    """A request of the page's that waits."""
+
+
 class Which(Request):
     """A job of ours, by the name that it was given."""
 
@@ -42,29 +51,71 @@ class Which(Request):
 
 
 R = TypeVar("R", bound=Request)
+T = TypeVar("T")
 
 
-def answering(form: type[R]) -> Callable[[Callable[[R], dict]], Callable[[Any], dict]]:
-    """Make a server function of one that takes a checked request; errors become `{"error"}`."""
+def visitor() -> str:
+    """The address of whoever called the function of the page that runs now."""
+    request: Any = LocalContext.request.get(None)
+    client = getattr(request, "client", None)
+    return client.host if client else "unknown"
 
-    def decorate(function: Callable[[R], dict]) -> Callable[[Any], dict]:
-        @functools.wraps(function)
+
+async def in_turn(queue: Queue, work: Callable[[], T]) -> T:
+    """Run work for Gradio's API in the visitor's turn; refusals become Gradio's errors."""
+    try:
+        return await queue.ask(visitor(), work)
+    except DemoError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def answering(
+    form: type[R], queue: Queue | None = None
+) -> Callable[[Callable[[R], dict]], Callable[[Any], Any]]:
+    """Make a server function of one that takes a checked request; errors become `{"error"}`.
+
+    With a `queue`, for whatever decodes a picture, loads, fetches or detects, it runs in the
+    visitor's turn there; the request's `ticket` names it for `waiting`. Without, at once.
+    """
+
+    def decorate(function: Callable[[R], dict]) -> Callable[[Any], Any]:
+        def refusal(error: Exception) -> dict:
+            if isinstance(error, ValidationError):
+                return {"error": "The page sent something unexpected. Reload it and try again."}
+            if isinstance(error, DemoError):
+                return {"error": str(error)}
+            log.error("%s failed", function.__name__, exc_info=error)
+            return {"error": "Something went wrong here. Try again; the log has the details."}
+
         def answer(request: Any = None) -> dict:
             try:
                 return function(form.model_validate(request))
-            except ValidationError:
-                return {"error": "The page sent something unexpected. Reload it and try again."}
-            except DemoError as error:
-                return {"error": str(error)}
-            except Exception:
-                log.exception("%s failed", function.__name__)
-                return {"error": "Something went wrong here. Try again; the log has the details."}
+            except Exception as error:
+                return refusal(error)
 
-        # Gradio would read the wrapped function's signature and its types otherwise.
-        del answer.__wrapped__
-        return answer
+        async def answer_in_turn(request: Any = None) -> dict:
+            assert queue is not None
+            try:
+                asked = form.model_validate(request)
+                return await queue.ask(visitor(), lambda: function(asked), asked.ticket or "")
+            except Exception as error:
+                return refusal(error)
+
+        made: Callable[[Any], Any] = answer_in_turn if queue else answer
+        made.__name__, made.__doc__ = function.__name__, function.__doc__
+        return made
 
     return decorate
+
+
+def waiting(queue: Queue) -> Callable[[Any], dict]:
+    """The server function that tells how many are before a request that waits (None: it runs)."""
+
+    @answering(Ticket)
+    def ahead(request: Ticket) -> dict:
+        return {"ahead": queue.ahead(visitor(), request.ticket or "")}
+
+    return ahead
 
 
 def cancelling(jobs: Jobs) -> Callable[[Any], dict]:

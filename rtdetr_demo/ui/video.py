@@ -59,7 +59,7 @@ def video_tab(service: Service) -> None:
 def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
     jobs = Jobs(service.scratch, "videos", most_bytes=service.store_bytes)
 
-    @answering(Start)
+    @answering(Start, service.queue)
     def start(request: Start) -> dict:
         source = EXAMPLES / "cows.mp4"
         if request.path is not None:
