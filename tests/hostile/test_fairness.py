@@ -81,7 +81,9 @@ def test_calls_past_a_share_are_refused_and_the_queue_lives(app: App):
     with visitor(GREEDY) as greedy, visitor(MODEST) as modest:
         image = {"path": "nowhere.jpg", "meta": {"_type": "gradio.FileData"}}
         statuses = [
-            greedy.post(f"{app.url}/gradio_api/call/detect", json={"data": [image]}).status_code
+            greedy.post(
+                f"{app.url}/gradio_api/call/detect", json={"data": [image, None, None, 0.5]}
+            ).status_code
             for _ in range(100)
         ]
         assert statuses[:32] == [200] * 32
@@ -89,7 +91,7 @@ def test_calls_past_a_share_are_refused_and_the_queue_lives(app: App):
         files = {"files": ("a.jpg", (EXAMPLES / "dogs.jpg").read_bytes())}
         path = modest.post(f"{app.url}/gradio_api/upload", files=files).json()[0]
         began = time.monotonic()
-        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, None, None, 0.5]
         event = modest.post(f"{app.url}/gradio_api/call/detect", json={"data": data}).json()
         answer = modest.get(f"{app.url}/gradio_api/call/detect/{event['event_id']}").text
         assert "event: complete" in answer, answer
@@ -104,12 +106,16 @@ def test_two_thousand_unread_sessions_do_not_end_the_queue(app: App):
     for number in range(2200):
         address = f"127.0.{1 + number // 200}.{1 + number % 200}"
         with visitor(address) as someone:
-            answer = someone.post(f"{app.url}/gradio_api/call/detect", json={"data": [image]})
+            answer = someone.post(
+                f"{app.url}/gradio_api/call/detect", json={"data": [image, None, None, 0.5]}
+            )
             statuses.add(answer.status_code)
     assert statuses == {200, 503}  # full of answers that nobody reads
     for _ in range(90):
         with visitor(MODEST) as modest:
-            answer = modest.post(f"{app.url}/gradio_api/call/detect", json={"data": [image]})
+            answer = modest.post(
+                f"{app.url}/gradio_api/call/detect", json={"data": [image, None, None, 0.5]}
+            )
             if answer.status_code == 200:
                 name = answer.json()["event_id"]
                 assert "event: " in modest.get(f"{app.url}/gradio_api/call/detect/{name}").text
