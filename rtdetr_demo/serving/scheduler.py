@@ -27,6 +27,10 @@ MAX_ASIDE = 64
 """Pieces of work that may be waiting for another server, or for a checkpoint, at once."""
 
 
+CLOSE_SECONDS = 5.0
+"""How long closing waits for what runs, which may be another server's to end."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     future: Future
@@ -186,8 +190,9 @@ class Queue:
         for future in waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(Busy(GOING_DOWN))
+        end = time.monotonic() + CLOSE_SECONDS
         for worker in self._workers:
-            worker.join()
+            worker.join(max(end - time.monotonic(), 0))
 
     def _run(self) -> None:
         while taken := self._take():
