@@ -7,9 +7,11 @@ picture until it is answered, and sends it to another replica where one dies ove
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,6 +68,9 @@ class Models:
 
         try:
             self._detector = load(checkpoint)
+            if os.path.isdir(checkpoint):
+                # Clients see a name, not where on this machine the operator keeps it.
+                self._detector.checkpoint = Path(checkpoint).resolve().name
         except CheckpointError as reason:
             log.warning("%s The bundled checkpoint serves instead.", reason)
             self._detector = load(BUNDLED)

@@ -25,7 +25,7 @@ from pyarrow import parquet
 from tests.support.paths import EXAMPLES, REPO
 from tests.support.processes import descendants
 
-PART = 50
+PART = 100
 
 
 def album(folder: Path, count: int) -> Path:
@@ -79,7 +79,7 @@ class Run:
                 self.memory.append(
                     sum(map(rss, [self.process.pid, *descendants(self.process.pid)]))
                 )
-            time.sleep(0.05)
+            time.sleep(0.25)
 
     def wait(self) -> "Run":
         self.process.wait()
@@ -89,7 +89,7 @@ class Run:
 
     def kill_when(self, is_time: Callable[[], bool]) -> None:
         while self.process.poll() is None and not is_time():
-            time.sleep(0.05)
+            time.sleep(0.25)
         below = descendants(self.process.pid)
         self.process.send_signal(signal.SIGKILL)
         self.wait()
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=5000, help="of the long runs; 0: none")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--turn-pictures", type=int, default=600)
+    parser.add_argument("--layers", default="6", help="of the long runs")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp())
     try:
@@ -142,10 +143,11 @@ def main() -> None:
             many = album(root / "many", options.pictures)
             for ray in (False, True):
                 out = root / f"long-{'ray' if ray else 'plain'}.parquet"
-                first = Run(many, out, ray)
+                long = (many, out, ray, "--layers", options.layers)
+                first = Run(*long)
                 first.kill_when(lambda: first.done >= options.pictures // 2)  # noqa: B023
                 kept = first.done
-                second = Run(many, out, ray, "--resume").wait()
+                second = Run(*long, "--resume").wait()
                 assert second.process.returncode == 0
                 names = [row["picture"] for row in rows(out)]
                 assert names == sorted(map(str, many.iterdir())), "lost or doubled"
