@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "measure AP per decoder depth on a COCO file",
     "inspect": "show why the model found an object",
     "examples": "make anew what the page ships of its example pictures",
+    "static": "write the page as a folder for any static host",
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
-from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER
+from ..checkpoints.catalog import BUNDLED_FOLDER
 from ..media.images import read_picture
 from .front_end import STATIC
 from .pictures import EXAMPLES, colors
@@ -81,8 +81,8 @@ def stamp(example: str) -> str:
 def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
     """Write every file anew; gives the name of each example when it is done.
 
-    `detector`: the bundled checkpoint on PyTorch. Times are left out, so that the same weights give
-    the same files.
+    `detector`: on PyTorch; for what is shipped, the bundled checkpoint. Times are left out, so that
+    the same weights give the same files.
     """
     # It brings PyTorch along, which a page that starts does not wait for.
     from ..model.inspection import inspect
@@ -122,7 +122,7 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
                 "predictions": predictions_name(example),
                 "inspection": inspection_name(example),
                 "thumbnail": "data:image/webp;base64," + base64.b64encode(thumbnail).decode(),
-                "checkpoint": BUNDLED,
+                "checkpoint": detector.checkpoint,
                 "stamp": stamp(example),
             }
         )

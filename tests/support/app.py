@@ -27,6 +27,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

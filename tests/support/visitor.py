@@ -12,7 +12,7 @@ class Visitor:
     """A browser tab on the demo; fails the test on any console error.
 
     Motion is off, so that what is shown is at its place at once; `reduced_motion="no-preference"`
-    turns it on.
+    turns it on. Without a `url` the tab waits for `open`.
     """
 
     def __init__(self, browser: Browser, url: str, size: str = "desk", **context: Any):
@@ -28,6 +28,11 @@ class Visitor:
             "console",
             lambda message: self.trouble.append(message.text) if message.type == "error" else None,
         )
+        if url:
+            self.open(url)
+
+    def open(self, url: str) -> None:
+        """Go to the page."""
         self.page.goto(url)
         self.page.wait_for_selector("rt-stage")
 

@@ -39,6 +39,8 @@ export async function mount({ element, config, server = null, upload, base }) {
   document.fonts.add(font);
 
   const asked = read(location.search);
+  if (asked.state.runtime && !config.runtimes.includes(asked.state.runtime))
+    delete asked.state.runtime;
   const rpc = server && upload ? new Rpc(server, upload) : null;
   /** @type {Store<State>} */
   const store = new Store(/** @type {State} */ ({ ...initial(config), ...asked.state }));
@@ -68,15 +70,10 @@ export async function mount({ element, config, server = null, upload, base }) {
   if (photo) app.actions.openPhoto(photo);
   app.actions.refreshStatus().then(() => {
     const { result, status } = store.get();
-    // The first picture was shipped with detections of the bundled checkpoint.
-    if (
-      isFirst &&
-      result &&
-      !result.id &&
-      status?.here &&
-      result.settings.checkpoint !== status.checkpoint
-    )
-      app.actions.again();
+    // The first picture was shipped with detections of the bundled checkpoint, and with no times.
+    const isOther =
+      result?.settings.checkpoint !== status?.checkpoint || store.get().runtime === "device";
+    if (isFirst && result && !result.id && status?.here && isOther) app.actions.again();
     else if (isFirst && (asked.state.queries || asked.state.size)) app.actions.again();
   });
 }
@@ -109,6 +106,7 @@ function initial(config) {
     pendingVideo: null,
     busy: "",
     problem: "",
+    runtimeChosen: false,
   };
 }
 

@@ -1,6 +1,7 @@
 import { AppElement, create, define, escapeText } from "../lib/element.js";
 import "./rt-confidence.js";
 import "./rt-ladder.js";
+import "./rt-runtime.js";
 import "./rt-stage.js";
 import "./rt-views.js";
 
@@ -21,6 +22,7 @@ class RtApp extends AppElement {
         </div>
         <div class="below"></div>
       </main>`;
+    this.$(".pill").before(create("rt-runtime", this.app));
     this.$(".bench").prepend(create("rt-stage", this.app));
     this.$(".controls").append(create("rt-ladder", this.app), create("rt-confidence", this.app));
     this.$(".below").append(create("rt-views", this.app));

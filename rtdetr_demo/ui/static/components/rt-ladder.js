@@ -237,7 +237,7 @@ class RtLadder extends AppElement {
     this.$(".where").textContent = latency
       ? latency.from
         ? `Times from ${latency.from}${measuring ? "; being measured here now" : ""}.`
-        : `Measured on this ${latency.device.toUpperCase()}, ${latency.runtime}, ${latency.precision}.`
+        : `Measured on ${placeOf(latency.device)}, ${latency.runtime}, ${latency.precision}.`
       : "";
     this.input.setAttribute(
       "aria-valuetext",
@@ -253,5 +253,8 @@ const format = (value) =>
     : value < 100
       ? value.toFixed(value % 1 ? 1 : 0)
       : String(Math.round(value));
+
+/** @param {string} device */
+const placeOf = (device) => (device === "device" ? "your device" : `this ${device.toUpperCase()}`);
 
 define("rt-ladder", RtLadder);

@@ -13,7 +13,6 @@ import { calm } from "./element.js";
 const WATCH_MS = 700;
 const PLAY_STEP_MS = 330;
 const REST_DEPTH = 3;
-const BUNDLED = "bundled";
 const OUR_FAULT = "Something went wrong in this page. Reload it and try again.";
 
 export class Actions {
@@ -97,6 +96,25 @@ export class Actions {
   }
 
   /**
+   * Detect somewhere else from now on, as the visitor says.
+   *
+   * @param {"server" | "device"} runtime
+   */
+  async chooseRuntime(runtime) {
+    this.app.store.set({ runtimeChosen: true });
+    await this.useRuntime(runtime);
+  }
+
+  /** @param {"server" | "device"} runtime */
+  async useRuntime(runtime) {
+    // What the device does not do stays behind.
+    const shape = runtime === "device" ? { queries: null, size: null } : {};
+    this.app.store.set({ runtime, status: null, problem: "", ...shape });
+    await this.refreshStatus();
+    if (this.state.status?.here) await this.again();
+  }
+
+  /**
    * Use another number of queries or size of the input; null: the checkpoint's own.
    *
    * @param {{queries?: number | null, size?: number | null, depth?: number}} shape
@@ -122,7 +140,7 @@ export class Actions {
   /** Ask how the chosen checkpoint stands, and go on asking while something is under way. */
   async refreshStatus() {
     clearTimeout(this.watching);
-    const { checkpoint, status: before } = this.state;
+    const { checkpoint, runtime, status: before } = this.state;
     /** @type {import("./types.js").Status} */
     let status;
     try {
@@ -131,7 +149,7 @@ export class Actions {
       this.app.store.set({ problem: sentence(error) });
       return;
     }
-    if (checkpoint !== this.state.checkpoint) return;
+    if (checkpoint !== this.state.checkpoint || runtime !== this.state.runtime) return;
     this.app.store.set({
       status,
       ...(this.state.thresholdChosen ? {} : { threshold: status.threshold }),
@@ -140,8 +158,8 @@ export class Actions {
     const arrived = before && !before.here && status.here;
     const moved = before && before.serving !== status.serving && !checkpoint;
     // A checkpoint that has just come serves the picture on the stage from now on.
-    if ((arrived || moved) && result && result.settings.checkpoint !== status.checkpoint)
-      this.again();
+    const isOther = result?.settings.checkpoint !== status.checkpoint || runtime === "device";
+    if ((arrived || moved) && result && isOther) this.again();
     if (status.download?.running || status.searching || status.measuring)
       this.watching = setTimeout(() => this.refreshStatus(), WATCH_MS);
   }
@@ -206,7 +224,8 @@ export class Actions {
   #shippedServes(checkpoint) {
     const { queries, size, status, runtime } = this.state;
     const chosen = this.state.checkpoint || (status?.serving ?? this.app.config.serving);
-    return chosen === checkpoint && queries === null && size === null && runtime === "server";
+    const isOwnReady = runtime === "device" && status?.here;
+    return chosen === checkpoint && queries === null && size === null && !isOwnReady;
   }
 
   /** @param {import("./types.js").Example} example */
@@ -235,7 +254,7 @@ export class Actions {
       title: example.title,
       picture: this.app.asset(example.picture),
       colors,
-      settings: { checkpoint: BUNDLED, queries: null, size: null, runtime: "PyTorch" },
+      settings: { checkpoint: example.checkpoint, queries: null, size: null, runtime: "PyTorch" },
       depth: predictions.layers.length,
       id: null,
     };
@@ -254,7 +273,9 @@ export class Actions {
       if (turn !== this.turn) return;
       this.app.store.set({ busy: "" });
       this.#show(result);
-      if (this.app.store.get().status?.checkpoint !== result.settings.checkpoint)
+      // The device times itself on what it was just given.
+      const { status, runtime } = this.state;
+      if (status?.checkpoint !== result.settings.checkpoint || runtime === "device")
         this.refreshStatus();
     } catch (error) {
       if (turn === this.turn) this.app.store.set({ busy: "", problem: sentence(error) });

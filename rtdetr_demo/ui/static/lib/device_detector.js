@@ -407,7 +407,7 @@ export class DeviceDetector {
     if (stages.some((name) => (times.get(name)?.length ?? 0) < KEPT_PASSES)) return null;
     let sum = middle.preprocess + middle.encoder + middle.postprocess;
     return {
-      device: "this device",
+      device: "device",
       runtime: this.#runtime,
       precision: "float32",
       size: manifest.preprocess.size,
@@ -417,7 +417,7 @@ export class DeviceDetector {
   }
 
   get #runtime() {
-    return `this device, WebAssembly, ${this.#threads === 1 ? "1 thread" : `${this.#threads} threads`}`;
+    return `WebAssembly, ${this.#threads === 1 ? "1 thread" : `${this.#threads} threads`}`;
   }
 
   /**
@@ -425,12 +425,18 @@ export class DeviceDetector {
    * @param {Pass} pass
    * @param {number} [first]
    */
-  #result({ manifest, colors }, { width, height, layers }, first = 1) {
+  #result({ manifest, colors }, { width, height, layers, stages_ms }, first = 1) {
     const { checkpoint, class_names: classes, decoder_layers: depth } = manifest;
+    const timing_ms = { total: Object.values(stages_ms).reduce((sum, ms) => sum + ms, 0) };
     return {
-      predictions: { checkpoint, classes, width, height, layers, first },
+      predictions: { checkpoint, classes, width, height, layers, first, timing_ms },
       colors,
-      settings: { checkpoint, queries: null, size: null, runtime: this.#runtime },
+      settings: {
+        checkpoint,
+        queries: null,
+        size: null,
+        runtime: `this device, ${this.#runtime}`,
+      },
       depth,
       id: null,
     };

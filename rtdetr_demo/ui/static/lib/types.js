@@ -61,7 +61,7 @@
  *
  * @typedef {Object} Latency
  * What one pass costs where it runs.
- * @property {string} device  "cpu", "cuda:0"
+ * @property {string} device  "cpu", "cuda:0"; "device": the visitor's own
  * @property {string} runtime
  * @property {string} precision
  * @property {[number, number]} size
@@ -128,6 +128,7 @@
  * @property {string} serving
  * @property {string} wanted
  * @property {("server" | "device")[]} runtimes  what can detect here, the default first
+ * @property {"server" | "device"} [liveRuntime]  what a camera begins with
  * @property {Record<string, DeviceModel>} [deviceModels]  by checkpoint, where they lie ready
  *
  * @typedef {Object} State
@@ -148,6 +149,7 @@
  * @property {number | null} queries
  * @property {number | null} size
  * @property {"server" | "device"} runtime
+ * @property {boolean} runtimeChosen  by the visitor; else it follows the source
  * @property {Status | null} status
  * @property {boolean} playing  whether the depths are being stepped through
  * @property {File | null} pendingVideo  a clip that waits for the video source to take it

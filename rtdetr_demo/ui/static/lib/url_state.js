@@ -41,7 +41,7 @@ export function read(search) {
   if (checkpoint) state.checkpoint = checkpoint;
   if (asked.get("doubles") === "hidden") state.hideDoubles = true;
   if (asked.get("runtime") === "device" || asked.get("runtime") === "server")
-    state.runtime = /** @type {State["runtime"]} */ (asked.get("runtime"));
+    Object.assign(state, { runtime: asked.get("runtime"), runtimeChosen: true });
   const [url, example] = [asked.get("url"), asked.get("example")];
   return { state, photo: url ? { url } : example ? { example } : null };
 }
