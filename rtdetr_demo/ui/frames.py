@@ -161,7 +161,7 @@ class _Connection:
         began = time.perf_counter()
         self._viewers.arrive(self._viewer, self._address)
         try:
-            image = sources.read_picture(picture)
+            image = sources.read_frame(picture)
             detector = self._service.detector(header.checkpoint)
             depth = min(header.decoder_layers, detector.depth)
             asked = time.perf_counter()
@@ -179,6 +179,7 @@ class _Connection:
             answer["colors"] = colors(predictions)
         answer["decoder_layers"] = depth
         answer["depth"] = detector.depth
+        answer["runtime"] = detector.runtime(**header.shape).name
         answer["timing_ms"] |= {
             "wait": round(max(waited, 0) * 1000, 2),
             "server": round((time.perf_counter() - began) * 1000, 2),

@@ -12,6 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .pictures import SAMPLE_CLIP
+
 STATIC = Path(__file__).parent / "static"
 PREFIX = "page"
 """First part of the path of everything that this package serves beside Gradio."""
@@ -40,6 +42,7 @@ class FrontEnd:
         self._folder = folder
         found = sorted(path for path in folder.rglob("*") if path.is_file())
         self.files = {path.relative_to(folder).as_posix(): path for path in found}
+        self.files[f"examples/{SAMPLE_CLIP.name}"] = SAMPLE_CLIP
         self._packed: dict[tuple[str, str], bytes] = {}
 
     @cached_property

@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-import gradio as gr
 from pydantic import Field, StrictFloat, StrictInt
 
-from ..checkpoints.catalog import CATALOGUE
 from ..errors import BadInput
 from ..serving.jobs import Job, Jobs
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .assets import read, script
 from .pictures import DISPLAY_SIZE, Detect, colors, data_url, picture_of
 from .rpc import Request, Which, answering, cancelling
 
@@ -19,11 +16,9 @@ if TYPE_CHECKING:
     from ..evaluation.benchmark import Report
     from ..model.detector import Detector
 
-DEFAULT_EXAMPLE = "street.jpg"
-
 
 class Subject(Request):
-    """The picture: a result of the photo tab, or an example."""
+    """The picture: a result of the page's, or an example."""
 
     result: str | None = None
     example: str | None = None
@@ -43,38 +38,21 @@ class Compare(Subject):
     ]
 
 
-def lab_tab(service: Service, results: ResultStore) -> None:
-    """Lay the tab out inside the current Blocks."""
-    gr.HTML(
-        value={
-            "checkpoints": [checkpoint.to_json() for checkpoint in CATALOGUE],
-            "example": DEFAULT_EXAMPLE,
-        },
-        html_template=read("lab.html"),
-        js_on_load=script(
-            "ask.js", "shape.js", "predictions.js", "stage.js", "charts.js", "lab.js"
-        ),
-        server_functions=_functions(service, results),
-        apply_default_css=False,
-        elem_id="lab",
-    )
-
-
-def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
+def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
+    """`measure`, `measured`, `cancel_measure` and `compare`."""
     jobs = Jobs(service.scratch, "measurements", running=1)
 
     def subject(request: Subject) -> bytes:
         wanted = Detect(result=request.result, example=request.example)
-        if request.result is None and request.example is None:
-            wanted = Detect(example=DEFAULT_EXAMPLE)
         return picture_of(wanted, service, results)
 
     @answering(Measure, service.queue)
-    def start(request: Measure) -> dict:
+    def measure(request: Measure) -> dict:
         image = service.pictures.read(subject(request))
         detector = service.detector(request.checkpoint)
         # Only now: transformers must not be imported twice at once, and a load imports it.
-        from ..evaluation.benchmark import Plan, measure
+        from ..evaluation.benchmark import Plan
+        from ..evaluation.benchmark import measure as carry_out
 
         plan = Plan(
             layers=tuple(range(1, detector.depth + 1)),
@@ -90,12 +68,12 @@ def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], d
             def tell(what: str, share: float) -> None:
                 job.progress = {"what": what, "share": round(share, 3)}
 
-            return measure(detector, image, plan, tell, job.stop)
+            return carry_out(detector, image, plan, tell, job.stop)
 
         return {"id": jobs.start(work).id}
 
     @answering(Which)
-    def state(request: Which) -> dict:
+    def measured(request: Which) -> dict:
         job = jobs.get(request.id)
         if job.error:
             return {"error": job.error}
@@ -119,7 +97,7 @@ def _functions(service: Service, results: ResultStore) -> list[Callable[[Any], d
             "picture": data_url(image, DISPLAY_SIZE),
         }
 
-    return [start, state, cancelling(jobs), compare]
+    return [measure, measured, cancelling(jobs, "cancel_measure"), compare]
 
 
 def _fewer_queries(detector: "Detector") -> tuple[int, ...]:

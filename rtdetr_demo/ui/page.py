@@ -9,19 +9,17 @@ from ..api.app import Api
 from ..media.images import MAX_BYTES
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .api import api_tab
 from .config import page_config
 from .device_files import DeviceFiles, IsolationMiddleware
 from .frames import FramesMiddleware
-from .front_end import STATIC, FrontEnd, FrontEndMiddleware
+from .front_end import FrontEnd, FrontEndMiddleware
 from .functions import server_functions
 from .gradio_api import add_api
 from .gradio_queue import BoundedQueue
 from .inside import add_inspect_api
-from .lab import lab_tab
-from .live import live_tab
+from .lab import lab_functions
 from .mcp import add_tools
-from .video import video_tab
+from .video import video_functions
 
 TITLE = "RT-DETR, layer by layer"
 
@@ -87,19 +85,14 @@ def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
             value=page_config(service, front_end),
             html_template="",
             js_on_load=_MOUNT.format(root=front_end.root),
-            server_functions=server_functions(service, results, device_files),
+            server_functions=[
+                *server_functions(service, results, device_files),
+                *lab_functions(service, results),
+                *video_functions(service),
+            ],
             apply_default_css=False,
             elem_id="page",
         )
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Live", id="live"):
-                live_tab(service)
-            with gr.Tab("Video", id="video"):
-                video_tab(service)
-            with gr.Tab("Speed lab", id="lab"):
-                lab_tab(service, results)
-            with gr.Tab("API", id="api"):
-                api_tab(service.settings)
         add_api(service, results)
         add_inspect_api(service, results)
         add_tools(service, results)
@@ -118,7 +111,6 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
-        "css_paths": [STATIC / "page.css"],
         "head": _FRAME + _preloads(front_end),
         "footer_links": ["api"],
         "auth": list(service.settings.users.items()) or None,

@@ -19,6 +19,7 @@ from .rpc import Request, Shaped
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package the examples lie inside, in a checkout beside it.
 EXAMPLES = next(p for p in (_PACKAGE / "examples", _PACKAGE.parent / "examples") if p.is_dir())
+SAMPLE_CLIP = EXAMPLES / "cows.mp4"
 
 
 DISPLAY_SIZE = 1920

@@ -118,12 +118,13 @@ def waiting(queue: Queue) -> Callable[[Any], dict]:
     return ahead
 
 
-def cancelling(jobs: Jobs) -> Callable[[Any], dict]:
-    """The server function that stops a job."""
+def cancelling(jobs: Jobs, name: str) -> Callable[[Any], dict]:
+    """The server function of this name, which stops a job."""
 
     @answering(Which)
     def cancel(request: Which) -> dict:
         jobs.get(request.id).stop.set()
         return {}
 
+    cancel.__name__ = name
     return cancel

@@ -1,22 +1,19 @@
-"""The video tab: a clip goes in, a tracked and annotated clip comes out."""
+"""Video: a clip goes in, a tracked and annotated clip comes out."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import gradio as gr
 from PIL import Image
 from pydantic import Field, StrictFloat, StrictInt
 
-from ..checkpoints.catalog import CATALOGUE
 from ..errors import TooLarge
-from ..media.colors import class_color
+from ..media.colors import class_color, text_color
 from ..serving.jobs import Job, Jobs
 from ..serving.service import Service
 from ..video.options import FILES, Limits, Options, Progress
 from ..video.runner import process
-from .assets import read, script
-from .pictures import EXAMPLES, data_url, inside
+from .pictures import SAMPLE_CLIP, data_url, inside
 from .rpc import Shaped, Which, answering, cancelling
 
 if TYPE_CHECKING:
@@ -38,30 +35,15 @@ class Start(Shaped):
     line: StrictFloat | None = None
 
 
-def video_tab(service: Service) -> None:
-    """Lay the tab out inside the current Blocks."""
+def video_functions(service: Service) -> list[Callable[[Any], dict]]:
+    """`video`, `video_state` and `cancel_video`."""
     settings = service.settings
     limits = Limits(settings.video_minutes * 60, int(settings.video_megapixels * 1e6))
-    gr.HTML(
-        value={
-            "checkpoints": [checkpoint.to_json() for checkpoint in CATALOGUE],
-            "max_bytes": settings.video_mb * 2**20,
-            "minutes": settings.video_minutes,
-        },
-        html_template=read("video.html"),
-        js_on_load=script("ask.js", "shape.js", "predictions.js", "stage.js", "video.js"),
-        server_functions=_functions(service, limits),
-        apply_default_css=False,
-        elem_id="video",
-    )
-
-
-def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
     jobs = Jobs(service.scratch, "videos", most_bytes=service.store_bytes)
 
     @answering(Start, service.queue)
-    def start(request: Start) -> dict:
-        source = EXAMPLES / "cows.mp4"
+    def video(request: Start) -> dict:
+        source = SAMPLE_CLIP
         if request.path is not None:
             source = inside(service.scratch.uploads, Path(request.path))
         if source.stat().st_size > service.settings.video_mb * 2**20:
@@ -94,7 +76,7 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
         return {"id": jobs.start(work).id}
 
     @answering(Which)
-    def state(request: Which) -> dict:
+    def video_state(request: Which) -> dict:
         job = jobs.get(request.id)
         if job.error:
             return {"error": job.error}
@@ -115,10 +97,10 @@ def _functions(service: Service, limits: Limits) -> list[Callable[[Any], dict]]:
                 "cancelled": summary.cancelled,
                 "seen": [[second.get(label, 0) for label in labels] for second in summary.seen],
                 "labels": labels,
-                "colors": [class_color(label) for label in labels],
+                "colors": [[color := class_color(label), text_color(color)] for label in labels],
                 "crossed": [summary.crossed_down, summary.crossed_up],
                 "files": {name: f"gradio_api/file={job.folder / name}" for name in FILES},
             }
         return answer
 
-    return [start, state, cancelling(jobs)]
+    return [video, video_state, cancelling(jobs, "cancel_video")]

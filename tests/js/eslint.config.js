@@ -12,6 +12,7 @@ const BROWSER = [
   "MutationObserver", "queueMicrotask", "DOMException", "ImageData", "VideoFrame", "devicePixelRatio",
   "isSecureContext", "crossOriginIsolated", "WebAssembly", "DecompressionStream", "postMessage",
   "HTMLSourceElement", "Event", "CustomEvent",
+  "getSelection", "Option", "SVGElement", "TextEncoder", "XMLSerializer", "HTMLAnchorElement",
 ]; // prettier-ignore
 
 export default [

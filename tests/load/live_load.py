@@ -5,7 +5,6 @@ once, with how many frames each was served and what memory that took. Frames are
 """
 
 import argparse
-import base64
 import io
 import statistics
 import sys
@@ -20,9 +19,8 @@ from PIL import Image
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.model.detector import Detector
-from tests.serving.test_service import Caller
 from tests.support.app import App
-from tests.ui.test_live import frame
+from tests.ui.test_frames import message, picture, watching
 
 
 def per_second(run: Callable[[], object], seconds: float) -> float:
@@ -36,12 +34,22 @@ def per_second(run: Callable[[], object], seconds: float) -> float:
 def one_viewer(app: App, seconds: float) -> None:
     detector = Detector.load("bundled", BUNDLED_FOLDER)
     print("alone:", "OpenVINO" if detector.accelerate() else "PyTorch")
-    image = Image.open(io.BytesIO(base64.b64decode(frame()))).convert("RGB")
-    call, outside = Caller(app, "live"), list[float]()
+    image = Image.open(io.BytesIO(picture())).convert("RGB")
+    outside = list[float]()
+    with watching(app) as ask:
+        _by_turns(detector, image, ask, outside, seconds)
 
+
+def _by_turns(
+    detector: Detector,
+    image: Image.Image,
+    ask: Callable[[bytes], dict],
+    outside: list[float],
+    seconds: float,
+) -> None:
     def served() -> None:
         began = time.perf_counter()
-        answer = call("frame", request("one-viewer"))
+        answer = ask(message())
         outside.append(1000 * (time.perf_counter() - began) - answer["timing_ms"]["total"])
 
     for _ in range(10):
@@ -58,22 +66,18 @@ def one_viewer(app: App, seconds: float) -> None:
     print(f"outside the detector: median {statistics.median(outside):.1f} ms")
 
 
-def request(viewer: str) -> dict:
-    return {"viewer": viewer, "image": IMAGE, "checkpoint": "", "decoder_layers": 6}
-
-
 def many_viewers(app: App, viewers: int, seconds: float) -> None:
     counts, waits = [0] * viewers, list[float]()
     end = time.monotonic() + seconds
 
     def watch(number: int) -> None:
-        call = Caller(app, "live")
-        while time.monotonic() < end:
-            began = time.monotonic()
-            answer = call("frame", request(f"viewer-{number:03}"))
-            assert "layers" in answer, answer
-            counts[number] += 1
-            waits.append(time.monotonic() - began)
+        with watching(app) as ask:
+            while time.monotonic() < end:
+                began = time.monotonic()
+                answer = ask(message())
+                assert "layers" in answer, answer
+                counts[number] += 1
+                waits.append(time.monotonic() - began)
 
     threads = [threading.Thread(target=watch, args=(number,)) for number in range(viewers)]
     before, most = app.memory_mb, 0.0
@@ -87,8 +91,6 @@ def many_viewers(app: App, viewers: int, seconds: float) -> None:
     print(f"wait for a frame: median {statistics.median(waits):.2f} s, longest {max(waits):.2f} s")
     print(f"memory: {before:.0f} MB before, at most {most:.0f} MB, {app.memory_mb:.0f} MB after")
 
-
-IMAGE = frame()
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -1,4 +1,4 @@
-"""The API tab: what it shows to copy must work when it is pasted."""
+"""The API view: what it shows to copy must work when it is pasted."""
 
 import json
 import os
@@ -34,18 +34,18 @@ def dispatcher(browser: Browser, app: App) -> Iterator[Visitor]:
     visitor.close()
 
 
-def open_tab(visitor: Visitor) -> None:
+def open_view(visitor: Visitor) -> None:
     visitor.page.get_by_role("tab", name="API", exact=True).click()
-    expect(visitor.page.locator(".rt-api code")).to_contain_text("curl")
+    expect(visitor.page.locator("rt-api code")).to_contain_text("curl")
 
 
 def copied(visitor: Visitor, kind: str) -> str:
     """The text of one client, as the Copy button gives it."""
     visitor.page.get_by_role("tab", name=kind, exact=True).click()
     visitor.page.evaluate("navigator.clipboard.writeText('')")
-    visitor.page.click(".rt-api-copy")
+    visitor.page.click("rt-api .copy")
     visitor.page.wait_for_function("navigator.clipboard.readText()")
-    expect(visitor.page.locator(".rt-api-copy")).to_have_text("Copied")
+    expect(visitor.page.locator("rt-api .copy")).to_have_text("Copied")
     return visitor.page.evaluate("navigator.clipboard.readText()")
 
 
@@ -81,15 +81,12 @@ def test_an_uploaded_picture(dispatcher: Visitor, tmp_path: Path):
     picture.write_bytes((EXAMPLES / "dogs.jpg").read_bytes())
     dispatcher.upload(picture)
     dispatcher.wait_for_boxes()
-    dispatcher.slide("decoder-layers", 3)
+    dispatcher.slide("depth", 3)
     dispatcher.slide("threshold", 0.45)
-    dispatcher.page.locator(".rt-chip").first.click()
+    dispatcher.page.locator("rt-confidence .chip").first.click()
     shown = [label for label, _ in dispatcher.boxes()]
-    open_tab(dispatcher)
+    open_view(dispatcher)
     assert shown
-    # The upload's name is what the server made of it.
-    name = dispatcher.page.locator(".rt-api-subject").inner_text()
-    picture.rename(tmp_path / name)
     for kind in KINDS:
         assert sorted(run(kind, copied(dispatcher, kind), tmp_path)) == sorted(shown), kind
 
@@ -100,26 +97,24 @@ def test_a_picture_by_address(dispatcher: Visitor, tmp_path: Path):
         request.reply(200, content, Content_Type="image/jpeg")
 
     with PictureHost({"/it's.jpg?a=1&b=%22": photo}) as host:
-        dispatcher.page.fill(".rt-url", f"{host.url}/it's.jpg?a=1&b=%22")
-        dispatcher.page.press(".rt-url", "Enter")
-        dispatcher.wait_for_boxes()
+        dispatcher.page.locator("rt-stage .add").click()
+        dispatcher.page.fill("rt-add-picture input[type=url]", f"{host.url}/it's.jpg?a=1&b=%22")
+        dispatcher.page.press("rt-add-picture input[type=url]", "Enter")
+        dispatcher.wait_for("s.result?.source?.url && !s.busy")
         shown = [label for label, _ in dispatcher.boxes()]
-        open_tab(dispatcher)
+        open_view(dispatcher)
         assert shown
-        assert "it" in dispatcher.page.locator(".rt-api-subject").inner_text()
+        assert "it" in dispatcher.page.locator("rt-api .subject").inner_text()
         for kind in KINDS:
             assert sorted(run(kind, copied(dispatcher, kind), tmp_path)) == sorted(shown), kind
 
 
-def test_it_follows_the_photo_tab(dispatcher: Visitor):
-    open_tab(dispatcher)
-    code = dispatcher.page.locator(".rt-api code")
-    expect(code).to_contain_text("dogs.jpg")  # something that works before anything is shown
-    dispatcher.page.get_by_role("tab", name="Photo").click()
+def test_it_reads_the_result_and_not_the_controls(dispatcher: Visitor):
+    open_view(dispatcher)
+    code = dispatcher.page.locator("rt-api code")
     dispatcher.page.click('[data-example="cat.jpg"]')
-    dispatcher.wait_for_boxes()
-    dispatcher.slide("decoder-layers", 2)
-    dispatcher.page.get_by_role("tab", name="API", exact=True).click()
+    dispatcher.wait_for("s.result.source.example === 'cat.jpg' && !s.busy")
+    dispatcher.slide("depth", 2)
     expect(code).to_contain_text("cat.jpg")
     expect(code).to_contain_text("decoder_layers=2")
     dispatcher.page.get_by_role("tab", name="Assistants").click()
@@ -128,7 +123,11 @@ def test_it_follows_the_photo_tab(dispatcher: Visitor):
 
 
 def test_it_fits(visitor: Visitor):
-    open_tab(visitor)
+    open_view(visitor)
     assert visitor.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    expect(visitor.page.locator(".rt-api-access")).to_contain_text("no key is asked for")
-    assert visitor.page.get_by_role("link", name="All requests").get_attribute("href") == "docs"
+    expect(visitor.page.locator("rt-api .access")).to_contain_text("no key is asked for")
+    assert (
+        visitor.page.get_by_role("link", name="All requests")
+        .get_attribute("href")
+        .endswith("/docs")
+    )

@@ -62,10 +62,10 @@ export async function mount({ element, config, server = null, upload, base }) {
 
   await Promise.all([styled, font.load().catch(() => undefined)]);
   const { photo } = asked;
-  const isFirst = !photo && store.get().source === "photo";
+  const isFirst = !photo;
   if (isFirst) app.actions.showFirst();
   root.append(create("rt-app", app));
-  if (isFirst) welcome(app, asked.state);
+  if (isFirst && store.get().source === "photo") welcome(app, asked.state);
   keepAddress(app);
   if (photo) app.actions.openPhoto(photo);
   app.actions.refreshStatus().then(() => {
@@ -104,6 +104,8 @@ function initial(config) {
     status: null,
     playing: false,
     pendingVideo: null,
+    video: null,
+    live: null,
     busy: "",
     problem: "",
     runtimeChosen: false,
@@ -161,7 +163,9 @@ function keepAddress({ store, config, actions }) {
     store.set(rest);
     const now = store.get().result?.source;
     const wanted = photo ?? { example: config.examples[0].name };
-    if (now?.url !== wanted.url || now?.example !== wanted.example) await actions.openPhoto(wanted);
+    if (store.get().source !== "photo") isLeading = false;
+    else if (now?.url !== wanted.url || now?.example !== wanted.example)
+      await actions.openPhoto(wanted);
     else if (before.checkpoint !== rest.checkpoint || before.runtime !== rest.runtime)
       await actions.chooseCheckpoint(rest.checkpoint ?? "");
     const full = store.get().result?.depth ?? usual.depth;

@@ -1,4 +1,5 @@
 import { AppElement, create, define, escapeText } from "../lib/element.js";
+import { SOURCES } from "../lib/views.js";
 import "./rt-confidence.js";
 import "./rt-ladder.js";
 import "./rt-runtime.js";
@@ -27,6 +28,7 @@ class RtApp extends AppElement {
     this.$(".controls").append(create("rt-ladder", this.app), create("rt-confidence", this.app));
     this.$(".below").append(create("rt-views", this.app));
     this.follow(["status", "result", "checkpoint"], () => this.#pill());
+    this.follow(["source"], ({ source }) => this.#panel(source));
     this.on(this.$(".pill"), "click", () => this.#sheet());
     for (const type of ["dragenter", "dragover"])
       this.on(window, type, (event) => {
@@ -38,6 +40,23 @@ class RtApp extends AppElement {
     });
     this.on(window, "drop", (event) => this.#drop(event));
     this.on(window, "paste", (event) => this.#paste(event));
+  }
+
+  /**
+   * What a source has to say or to ask stands under the ladder.
+   *
+   * @param {string} source
+   */
+  async #panel(source) {
+    for (const other of this.$$(".controls > [data-of]"))
+      if (other.dataset.of !== source) other.remove();
+    const entry = SOURCES.find((one) => one.name === source);
+    if (!entry?.panel || this.querySelector(`.controls > [data-of="${source}"]`)) return;
+    await entry.load();
+    if (this.app.store.get().source !== source) return;
+    const panel = create(entry.panel, this.app);
+    panel.dataset.of = source;
+    this.$("rt-ladder").after(panel);
   }
 
   #pill() {
@@ -57,7 +76,7 @@ class RtApp extends AppElement {
       ok: "The checkpoint that was asked for serves.",
     }[state];
     const runtime = status?.checkpoint === id ? status.latency?.runtime : undefined;
-    const classes = result && `${result.predictions.classes.length} classes`;
+    const classes = result?.picture && `${result.predictions.classes.length} classes`;
     const short = info?.title.replace(" RT-DETR", "") ?? id;
     this.$(".pill-text").innerHTML =
       escapeText(short) +

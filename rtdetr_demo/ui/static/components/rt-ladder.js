@@ -117,11 +117,9 @@ class RtLadder extends AppElement {
     this.input.max = String(full);
     this.input.value = String(depth);
     this.#segments(latency, full, depth);
-    this.#worth(
-      all.agreements.map((one) => one.f1),
-      ap,
-      depth,
-    );
+    // A camera's frame has the one layer that was asked for: there is nothing to agree with.
+    const whole = result.predictions.layers.length === full;
+    this.#worth(whole ? all.agreements.map((one) => one.f1) : [], ap, depth);
     this.#facts(state, latency, all, ap);
     this.$(".handle").style.left = `${100 * this.ladder.ends[depth - 1]}%`;
     this.$(".depth").textContent = `${depth} of ${full} layers`;
@@ -191,6 +189,7 @@ class RtLadder extends AppElement {
         .join("") +
       (ap && most ? `<path class="ap" d="${line(ap.map((value) => value / most))}"/>` : "") +
       `<path class="agree" d="${line(agreements)}"/></svg>${dots}`;
+    this.$(".legend .agree").hidden = !agreements.length;
     this.$(".legend .ap").textContent = ap ? "AP on 500 photographs" : "";
   }
 
@@ -231,7 +230,9 @@ class RtLadder extends AppElement {
           : "within noise",
     );
     const { kept, of, extra } = all.agreements[depth - 1];
-    put("kept", `${kept} of ${of}`, extra ? `kept, ${extra} more` : "detections kept");
+    if (result?.predictions.layers.length === full)
+      put("kept", `${kept} of ${of}`, extra ? `kept, ${extra} more` : "detections kept");
+    else put("kept", String(all.byDepth[depth - 1].length), "detections");
     this.$(".facts .worth-ap").parentElement?.toggleAttribute("hidden", !ap);
     if (ap) put("worth-ap", ap[depth - 1].toFixed(1), `AP, of ${ap[full - 1].toFixed(1)}`);
     this.$(".where").textContent = latency

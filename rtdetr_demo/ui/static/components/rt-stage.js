@@ -32,7 +32,8 @@ class RtStage extends AppElement {
   }
 
   render() {
-    const sources = [{ name: "photo", title: "Photo" }, ...SOURCES];
+    const offered = SOURCES.filter((one) => this.app.rpc || !one.needsServer);
+    const sources = [{ name: "photo", title: "Photo" }, ...offered];
     this.innerHTML = `
       <div class="frame" tabindex="0" role="group">
         <div class="backdrop" aria-hidden="true"></div>

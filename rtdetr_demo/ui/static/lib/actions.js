@@ -63,6 +63,18 @@ export class Actions {
     } else await this.openPhoto({ file });
   }
 
+  /**
+   * Put a photo back that a camera or a video has stood before, unless there is another one.
+   *
+   * @param {Result | null} before
+   */
+  restore(before) {
+    const { source, result } = this.state;
+    if (source !== "photo" || !before?.picture || result?.picture) return;
+    this.app.store.set({ problem: "" });
+    this.#show(before);
+  }
+
   /** Look at the picture on the stage again, with the settings of now. */
   async again() {
     const { result } = this.state;

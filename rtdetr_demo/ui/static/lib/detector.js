@@ -17,6 +17,9 @@
  *   Detections of every layer in a picture.
  * @property {(result: Result, asked: Asked) => Promise<Result>} again
  *   The same picture with other settings.
+ * @property {(frame: ImageBitmap | VideoFrame, asked: Asked & {depth: number}) => Promise<Result>} detectFrame
+ *   Detections of layer `depth` alone in a frame of a camera or a video; the frame belongs to the
+ *   detector from now on. One at a time: send the next when this one is answered.
  * @property {(checkpoint: string) => Promise<Status>} status
  *   What there is to know of a checkpoint: whether it is here, and what each depth costs.
  * @property {(checkpoint: string) => Promise<void>} download  Begin to fetch a checkpoint.

@@ -1,4 +1,7 @@
 import { Refusal } from "./detector.js";
+import { FrameSocket } from "./frame_socket.js";
+
+const FRAME_QUALITY = 0.8;
 
 /**
  * Detects on the server.
@@ -12,6 +15,10 @@ import { Refusal } from "./detector.js";
 export class ServerDetector {
   /** @type {"server"} */
   kind = "server";
+  #frames = new FrameSocket(document.baseURI);
+  #canvas = document.createElement("canvas");
+  /** What the frames' answers say once for each checkpoint: names and colours of its classes. */
+  #told = { checkpoint: "", classes: /** @type {string[]} */ ([]), colors: {} };
 
   /**
    * @param {import("./rpc.js").Rpc} rpc
@@ -38,6 +45,54 @@ export class ServerDetector {
     if (!result.source) throw new Refusal("There is no picture to look at again. Open one first.");
     if (!result.id) return this.detect(result.source, asked);
     return this.#ask(result.source, { result: result.id }, asked);
+  }
+
+  /**
+   * @param {ImageBitmap | VideoFrame} frame
+   * @param {Asked & {depth: number}} asked
+   */
+  async detectFrame(frame, { checkpoint, queries, size, depth }) {
+    const jpeg = await this.#jpeg(frame);
+    const answer = await this.#frames.ask(
+      { checkpoint, queries, size, decoder_layers: depth },
+      jpeg,
+    );
+    if (answer.classes) {
+      const { classes, colors } = answer;
+      this.#told = { checkpoint: answer.checkpoint, classes, colors };
+    }
+    const { width, height, layers, timing_ms, decoder_layers, runtime } = answer;
+    const { classes, colors } = this.#told;
+    return {
+      predictions: {
+        checkpoint: answer.checkpoint,
+        classes,
+        width,
+        height,
+        layers,
+        first: decoder_layers,
+        timing_ms,
+      },
+      source: null,
+      title: "frame",
+      picture: null,
+      colors,
+      settings: { checkpoint: answer.checkpoint, queries, size, runtime },
+      depth: answer.depth,
+      id: null,
+    };
+  }
+
+  /** @param {ImageBitmap | VideoFrame} frame */
+  async #jpeg(frame) {
+    const canvas = this.#canvas;
+    canvas.width = "displayWidth" in frame ? frame.displayWidth : frame.width;
+    canvas.height = "displayHeight" in frame ? frame.displayHeight : frame.height;
+    canvas.getContext("2d")?.drawImage(frame, 0, 0, canvas.width, canvas.height);
+    frame.close();
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", FRAME_QUALITY));
+    if (!blob) throw new Refusal("This browser could not read the camera's frame. Try again.");
+    return /** @type {Blob} */ (blob);
   }
 
   /** @param {string} checkpoint */

@@ -16,7 +16,7 @@
  * @property {number} height
  * @property {LayerPredictions[]} layers  index 0 is decoder layer `first`
  * @property {number} [first]  1 unless the layers before were not asked for
- * @property {{total: number}} [timing_ms]
+ * @property {{total: number, wait?: number, server?: number}} [timing_ms]
  *
  * @typedef {Object} Detection
  * @property {string} label
@@ -153,6 +153,8 @@
  * @property {Status | null} status
  * @property {boolean} playing  whether the depths are being stepped through
  * @property {File | null} pendingVideo  a clip that waits for the video source to take it
+ * @property {import("./clip.js").Clip | null} video  the clip on the stage
+ * @property {import("./live.js").Figures | null} live  what the camera's frames take; null: no camera
  * @property {string} busy  what is under way, for people; "": nothing
  * @property {string} problem  a sentence; "": none
  *

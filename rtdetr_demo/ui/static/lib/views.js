@@ -24,6 +24,20 @@ export const VIEWS = [
     element: "rt-inside",
     load: () => import("../components/rt-inside.js"),
   },
+  {
+    name: "lab",
+    title: "Speed lab",
+    element: "rt-lab",
+    load: () => import("../components/rt-lab.js"),
+    needsServer: true,
+  },
+  {
+    name: "api",
+    title: "API",
+    element: "rt-api",
+    load: () => import("../components/rt-api.js"),
+    needsServer: true,
+  },
 ];
 
 /**
@@ -34,7 +48,30 @@ export const VIEWS = [
  * @property {string} title
  * @property {string} element
  * @property {() => Promise<unknown>} load
+ * @property {boolean} [needsServer]  left out where there is none
+ * @property {string} [panel]  tag of what stands among the controls beside it
  */
 
 /** @type {Source[]} */
-export const SOURCES = [];
+export const SOURCES = [
+  {
+    name: "camera",
+    title: "Camera",
+    element: "rt-camera",
+    panel: "rt-live-figures",
+    load: () =>
+      Promise.all([
+        import("../components/rt-camera.js"),
+        import("../components/rt-live-figures.js"),
+      ]),
+  },
+  {
+    name: "video",
+    title: "Video",
+    element: "rt-video",
+    panel: "rt-video-panel",
+    load: () =>
+      Promise.all([import("../components/rt-video.js"), import("../components/rt-video-panel.js")]),
+    needsServer: true,
+  },
+];
