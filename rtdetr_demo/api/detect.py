@@ -11,6 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from ..media import exporters as export
 from ..predictions import Predictions, Selection
@@ -169,36 +171,19 @@ def _validated(form: TypeAdapter[DetectRequest], body: dict[str, Any]) -> Detect
 
 
 def _wanted(accept: str) -> str:
-    """The best of what is accepted and what we have; JSON where all is the same to the client."""
-    offered = {_JSON: 0.0, **dict.fromkeys(_DRAWN, 0.0)}
-    best: dict[str, tuple[int, float]] = {}
-    for part in accept.split(",") if accept.strip() else ["*/*"]:
-        pattern, _, parameters = part.strip().lower().partition(";")
-        pattern, quality = pattern.strip(), _quality(parameters)
-        for kind in offered:
-            specific = {"*/*": 0, kind.split("/")[0] + "/*": 1, kind: 2}.get(pattern)
-            if specific is not None and specific >= best.get(kind, (-1, 0.0))[0]:
-                best[kind] = (specific, quality)
-    for kind, (_, quality) in best.items():
-        offered[kind] = quality
-    wanted = max(offered, key=lambda kind: offered[kind])
-    if offered[wanted] <= 0:
+    """The media type to answer with: the one that an `Accept` header ranks highest, JSON in a tie.
+
+    Raises Refusal (406) where it takes none of ours.
+    """
+    if not accept.strip():
+        return _JSON
+    best = parse_accept_header(accept, MIMEAccept).best_match([_JSON, *_DRAWN])
+    if best is None:
         raise Refusal(
             406, "Answers are application/json, image/png or image/webp: accept one of them.",
             "not_acceptable",
         )  # fmt: skip
-    return wanted
-
-
-def _quality(parameters: str) -> float:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.strip().partition("=")
-        if name == "q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
+    return best
 
 
 def _drawing(form: str) -> Any:
