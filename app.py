@@ -16,6 +16,7 @@ def main() -> None:
     from rtdetr_demo.errors import DemoError
     from rtdetr_demo.serving.scratch import Scratch
     from rtdetr_demo.settings import Settings
+    from rtdetr_demo.zero_gpu import prepare
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("httpx", "mcp"):
@@ -27,6 +28,7 @@ def main() -> None:
     except DemoError as error:
         sys.exit(str(error))
     scratch.use_for_everything()
+    prepare()
     # Only now: Gradio makes its folder where it is imported.
     from rtdetr_demo.api.app import Api
     from rtdetr_demo.serving.service import Service

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from ..cpus import cpu_quota
 from ..errors import BadInput, Cancelled, CheckpointError
 from ..predictions import Predictions, Timing, check_depth
+from ..zero_gpu import is_zero_gpu
 from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .backends import CudaGraphBackend, OpenVinoBackend, Runtime, TorchBackend
 from .fusion import fuse
@@ -39,7 +40,11 @@ MODEL_TYPES = ("rt_detr", "rt_detr_v2")
 
 
 def best_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
+    """CUDA, else Apple's MPS, else the CPU; where a card is lent for single calls, the CPU."""
+    return torch.device("cpu") if is_zero_gpu() else _present_device()
+
+
+def _present_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -62,6 +67,7 @@ class Detector:
         model = fuse(model.eval())
         check_parity(checkpoint, model)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+        self._processor = processor
         self.preprocess = Preprocess(processor, self.device)
         self.size = self.preprocess.size
         if self.device.type == "cuda" and _half_agrees(model, self.size):
@@ -107,6 +113,20 @@ class Detector:
                 f"{checkpoint} could not be loaded: its files are damaged or incomplete. "
                 "Choose another checkpoint, or delete its files and download it again."
             ) from error
+
+    def move_to_card(self) -> None:
+        """Go over to the card that this process has been lent, in half precision if that agrees."""
+        device = _present_device()
+        if device == self.device:
+            return
+        self.model.to(device)  # type: ignore[arg-type]
+        if device.type == "cuda" and _half_agrees(self.model, self.size):
+            self.model.half()
+        self.device = device
+        self.preprocess = Preprocess(self._processor, device)
+        with self._plain_guard:
+            self._plain.clear()
+        self._backends.clear()
 
     @property
     def memory_bytes(self) -> int:
@@ -179,7 +199,9 @@ class Detector:
         with self._plain_guard:
             backend = self._plain.get(count)
             if backend is None:
-                kind = CudaGraphBackend if self.device.type == "cuda" else TorchBackend
+                # A card that is lent for one call is gone before a recording pays.
+                is_ours = self.device.type == "cuda" and not is_zero_gpu()
+                kind = CudaGraphBackend if is_ours else TorchBackend
                 backend = kind(StagedRTDetr(self.model, count).eval())
                 self._plain[count] = backend
         return backend

@@ -85,6 +85,11 @@ class LatencyWorker:
         """What was measured here, or None before that (see `measuring`)."""
         return self._latencies.get(checkpoint)
 
+    def record(self, checkpoint: str, latency: Latency) -> None:
+        """Keep what was measured elsewhere, inside a call."""
+        with self._changed:
+            self._latencies[checkpoint] = latency
+
     def measuring(self, checkpoint: str) -> bool:
         """Whether a measurement of this checkpoint is under way."""
         subject = self._subjects.get(checkpoint)

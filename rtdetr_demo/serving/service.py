@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ from ..checkpoints import hub
 from ..checkpoints.catalog import BUNDLED, is_listed
 from ..checkpoints.store import ModelStore
 from ..errors import Barred, Cancelled, CheckpointError, DemoError
+from ..evaluation.latency import Latency, measure_latency
 from ..media.decoder_pool import DecoderPool
 from ..media.fetch import fetch
 from ..predictions import Predictions
 from ..settings import Settings
+from ..video.options import Options
+from ..video.runner import FrameDetector, with_detector
+from ..zero_gpu import is_zero_gpu, lend
 from .latency_worker import LatencyWorker
 from .scheduler import Queue
 from .scratch import Scratch
@@ -38,14 +42,10 @@ OWN_LOADS = 32
 
 log = logging.getLogger(__name__)
 
-
-def on_gpu(function: Callable) -> Callable:
-    """Mark a function for ZeroGPU Spaces, which lend a card for one call; elsewhere do nothing."""
-    try:
-        import spaces
-    except ImportError:
-        return function
-    return spaces.GPU(function)
+LENT_SECONDS = 20
+"""What one call on a ZeroGPU Space may take: a visitor has minutes a day."""
+LENT_FRAMES = 48
+"""Frames of a video that go into one such call."""
 
 
 class Service:
@@ -65,7 +65,10 @@ class Service:
         self._began: dict[str, str] = {}
         self.latencies = LatencyWorker(settings.runtime)
         self.store = ModelStore(
-            int(settings.model_memory_gb * 2**30), self.latencies.add, self.latencies.remove
+            int(settings.model_memory_gb * 2**30),
+            # A card that is lent is not asked for while nobody looks: the first call measures.
+            (lambda _: None) if is_zero_gpu() else self.latencies.add,
+            self.latencies.remove,
         )
         self.latencies.store = self.store
         self.wanted = settings.checkpoint
@@ -74,8 +77,8 @@ class Service:
             self.wanted = self.store.name_folder(Path(settings.checkpoint))
         self.active = self.wanted if self.store.is_here(self.wanted) else BUNDLED
         self.searching = True
-        self._run = on_gpu(self._detect)
-        self._run_recorded = on_gpu(self._inspect)
+        self._run = lend(self._detect, LENT_SECONDS)
+        self._run_recorded = lend(self._inspect, LENT_SECONDS)
         self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
 
     def start(self) -> None:
@@ -126,7 +129,10 @@ class Service:
         detector = self.detector(checkpoint)  # loaded here: what ZeroGPU runs is a copy
         self.latencies.note_shape(detector, shape.get("queries"), shape.get("size"))
         began = time.perf_counter()
-        found = self._run(detector.checkpoint, images, decoder_layers, shape)
+        measure = is_zero_gpu() and self.latencies.latency(detector.checkpoint) is None
+        found, latency = self._run(detector.checkpoint, images, decoder_layers, shape, measure)
+        if latency is not None:
+            self.latencies.record(detector.checkpoint, latency)
         metrics.observe_pass(time.perf_counter() - began, [one.timing for one in found])
         return found
 
@@ -136,8 +142,35 @@ class Service:
         images: Sequence[Image.Image],
         decoder_layers: int | None,
         shape: dict,
-    ) -> list[Predictions]:
-        return self.store.get(checkpoint).detect_batch(images, decoder_layers, **shape)
+        measure: bool,
+    ) -> tuple[list[Predictions], Latency | None]:
+        """Runs where the card is: on a ZeroGPU Space in a copy of this process."""
+        detector = self._on_card(checkpoint)
+        found = detector.detect_batch(images, decoder_layers, **shape)
+        return found, measure_latency(detector) if measure else None
+
+    def _on_card(self, checkpoint: str) -> "Detector":
+        detector = self.store.get(checkpoint)
+        if is_zero_gpu():
+            detector.move_to_card()
+        return detector
+
+    def frame_detector(self, detector: "Detector", options: Options) -> FrameDetector:
+        """What finds objects in the frames of a video, in as many calls as the device wants."""
+        if not is_zero_gpu():
+            return with_detector(detector, options)
+
+        def detect(images: Sequence[Image.Image]) -> list[Predictions]:
+            return self.detect_batch(
+                images,
+                detector.checkpoint,
+                options.decoder_layers,
+                queries=options.queries,
+                size=options.size,
+                every_layer=False,
+            )
+
+        return FrameDetector(detector.class_names, detect, LENT_FRAMES)
 
     def inspect(
         self,
@@ -154,7 +187,7 @@ class Service:
     ) -> "Inspection":
         from ..model.inspection import inspect
 
-        return inspect(self.store.get(checkpoint), image, queries=queries, size=size)
+        return inspect(self._on_card(checkpoint), image, queries=queries, size=size)
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""

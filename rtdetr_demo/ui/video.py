@@ -63,12 +63,14 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
         detector.check_queries(request.queries)
         detector.check_size(request.size)
 
+        frames = service.frame_detector(detector, options)
+
         def work(job: Job) -> "Summary":
             def tell(progress: Progress) -> None:
                 job.progress = progress
 
             try:
-                return process(source, job.folder, detector, options, tell, job.stop, limits)
+                return process(source, job.folder, frames, options, tell, job.stop, limits)
             finally:
                 if job.progress is not None:
                     job.progress.preview = None  # nobody looks at it any more

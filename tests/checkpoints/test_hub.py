@@ -1,7 +1,6 @@
 """Checkpoints come from the hub, or a sentence says why not; the bundled one serves throughout."""
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -319,22 +318,6 @@ def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny, noise, monkeyp
     for _ in range(25):
         service.detect(noise, size=128)
     assert asked == [(None, 128)]
-
-
-def test_on_zero_gpu_spaces_detection_is_marked_for_the_card(tiny: Path, noise, monkeypatch):
-    calls = []
-
-    def gpu(function):
-        def run(*arguments):
-            calls.append(function.__name__)
-            return function(*arguments)
-
-        return run
-
-    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
-    service = Service(Settings(runtime="torch", checkpoint=str(tiny)))
-    assert service.detect(noise).layers == 6
-    assert calls == ["_detect"]
 
 
 def test_the_bundled_checkpoint_is_here():
