@@ -153,6 +153,7 @@ class RtCamera extends AppElement {
   /** @param {boolean} running */
   #setRunning(running) {
     this.classList.toggle("running", running);
+    this.classList.remove("shown");
     this.$(".idle").hidden = running;
     this.$(".bar").hidden = !running;
     this.$(".cameras").hidden = this.video.srcObject === null;
@@ -246,6 +247,7 @@ class RtCamera extends AppElement {
       },
       depth: Math.min(depth, result.depth),
     });
+    this.classList.add("shown");
   }
 
   #tell() {
