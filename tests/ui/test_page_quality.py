@@ -112,7 +112,7 @@ def test_it_looks_as_it_did(
     `RTDETR_NEW_SNAPSHOTS=1` keeps what is seen now as what is expected.
     """
     visitor = Visitor(browser, bundled_app.url + query, size, color_scheme=scheme)
-    visitor.wait_for("s.result && !s.busy && s.status && !s.status.measuring", 90)
+    visitor.wait_for("s.result && !s.busy && s.status")
     visitor.page.wait_for_function("() => document.fonts.status === 'loaded'")
     # What was measured here and now is not a matter of looks.
     visitor.page.locator("rt-ladder").evaluate(
