@@ -36,6 +36,7 @@ _FRAME = """
   html body { color-scheme: light; --body-background-fill: #f7f7f5; }
   html body.dark { color-scheme: dark; --body-background-fill: #0f1214; }
   html body gradio-app .gradio-container.gradio-container { overflow: visible; }
+  html body #page { min-height: 100vh; }
   html body gradio-app .gradio-container .fillable.fillable { max-width: none; padding: 0; }
 </style>
 """

@@ -1,6 +1,6 @@
 import "./components/rt-app.js";
 import { Actions } from "./lib/actions.js";
-import { DeviceDetector } from "./lib/device_detector.js";
+import { late } from "./lib/detector.js";
 import { calm, create } from "./lib/element.js";
 import { Rpc } from "./lib/rpc.js";
 import { ServerDetector } from "./lib/server_detector.js";
@@ -57,7 +57,10 @@ export async function mount({ element, config, server = null, upload, base }) {
   const detectors = {};
   if (rpc) detectors.server = new ServerDetector(rpc, config);
   if (config.runtimes.includes("device"))
-    detectors.device = new DeviceDetector(config, rpc, app.asset);
+    detectors.device = late("device", async () => {
+      const { DeviceDetector } = await import("./lib/device_detector.js");
+      return new DeviceDetector(config, rpc, app.asset);
+    });
   app.actions = new Actions(app);
 
   await Promise.all([styled, font.load().catch(() => undefined)]);

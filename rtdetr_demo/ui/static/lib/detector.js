@@ -30,3 +30,25 @@
 
 /** What went wrong, in a sentence for whoever uses the page. */
 export class Refusal extends Error {}
+
+/**
+ * A detector whose module is fetched when it is first asked for something.
+ *
+ * @param {Detector["kind"]} kind
+ * @param {() => Promise<Detector>} load
+ * @returns {Detector}
+ */
+export function late(kind, load) {
+  /** @type {Promise<Detector> | undefined} */
+  let loaded;
+  const get = () => (loaded ??= load());
+  return {
+    kind,
+    detect: async (...given) => (await get()).detect(...given),
+    again: async (...given) => (await get()).again(...given),
+    status: async (...given) => (await get()).status(...given),
+    download: async (...given) => (await get()).download(...given),
+    cancelDownload: async (...given) => (await get()).cancelDownload(...given),
+    original: async (...given) => (await get()).original(...given),
+  };
+}

@@ -11,7 +11,7 @@ import { detectionsOf, latencyOf } from "./view_model.js";
  */
 
 /** @type {Record<string, string>} */
-export const FORMS = {
+export const FILES = {
   png: "detections.png",
   json: "detections.json",
   csv: "detections.csv",
@@ -20,7 +20,7 @@ export const FORMS = {
 };
 
 /**
- * @param {string} form  one of `FORMS`
+ * @param {string} form  one of `FILES`
  * @param {App} app
  * @returns {Promise<Blob>}
  */
