@@ -84,7 +84,7 @@ def test_three_figures_a_band_and_a_median_of_each_depth_visited(browser: Browse
 
 def test_one_frame_is_under_way_and_the_slider_cuts_from_the_next(spectator: Spectator):
     spectator.start()
-    assert spectator.sent[0]["decoder_layers"] == spectator.state("s.result.depth")
+    assert spectator.sent[0]["decoder_layers"] == spectator.state("s.depth")
     spectator.slide("depth", 2)
     spectator.wait_for("s.result.predictions.first === 2")
     spectator.wait_for_frames(5)
