@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..model.inspection import MAP_STEPS, Inspection
+from ..model.inspection import Inspection
 from .colors import class_color
 
 SIDE = 960
@@ -122,6 +122,7 @@ class _Canvas:
         x, y = (before[0] + before[2]) / 2, (before[1] + before[3]) / 2
         pen.line((x - 12, y, x + 12, y), fill="white", width=3)
         pen.line((x, y - 12, x, y + 12), fill="white", width=3)
+        picture = self._near(picture)
         self._caption(picture, f"layer {layer}")
         return picture
 
@@ -133,12 +134,13 @@ class _Canvas:
             strength = int(60 + 195 * self.found.probabilities[stage, other, label])
             self._draw(pen, self._box(other, stage), (213, 217, 220, strength), 2)
         self._draw(pen, self._box(self.query, stage), self.color, 4)
+        picture = self._near(picture)
         self._caption(picture, f"{_stage(stage)}: {self.found.scores[stage, self.query]:.2f}")
         return picture
 
     def maps(self) -> list[Image.Image]:
         pictures = []
-        for step in MAP_STEPS:
+        for step in ("backbone", "ccff", "aifi"):  # three, three and one
             maps = self.found.energy[step]
             for level, values in enumerate(maps):
                 if step == "aifi" and level < len(maps) - 1:
@@ -153,6 +155,16 @@ class _Canvas:
 
     def _dark(self, left: float) -> Image.Image:
         return Image.blend(Image.new("RGB", self.size), self.shown, left)
+
+    def _near(self, picture: Image.Image) -> Image.Image:
+        """The part around the query's last box, as large as the whole."""
+        x0, y0, x1, y1 = self._box(self.query, self.found.layers)
+        width, height = self.size
+        share = min(1.0, 1.8 * max((x1 - x0) / width, (y1 - y0) / height, 0.15))
+        across, down = share * width, share * height
+        left = min(max((x0 + x1 - across) / 2, 0), width - across)
+        top = min(max((y0 + y1 - down) / 2, 0), height - down)
+        return picture.resize(self.size, box=(left, top, left + across, top + down))
 
     def _box(self, query: int, time: float) -> tuple[float, ...]:
         low = int(time)

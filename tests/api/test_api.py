@@ -726,3 +726,31 @@ def test_the_page_is_served_while_the_api_is_busy(app: App, client: OpenAI, mode
         one.result()
     # Sixteen pictures wait; a visitor waits for one of them, not for all.
     assert statistics.median(waits) < 3
+
+
+def test_inspect_tells_why_of_one_query(app: App, client: OpenAI, model: str):
+    ask = {"image_url": data_uri(), "model": model, "object": 2}
+    answer = httpx.post(f"{app.url}/v1/inspect", json=ask, timeout=60)
+    assert answer.status_code == 200
+    assert len(answer.content) < 1_000_000
+    found = answer.json()
+    [query] = found["queries"]
+    last = found["film"][-1]["scores"]
+    assert sorted(last, reverse=True)[1] == last[query["query"]]
+    assert len(found["film"]) == len(query["layers"]) + 1 == 7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "words"),
+    [
+        ({"object": 301}, 422, "from 1 to 300"),
+        ({"object": 0}, 422, "object"),
+        ({"image_url": "data:image/png;base64,AAAA"}, 415, "not a picture"),
+        ({"model": "nobody/nothing"}, 404, "list"),
+    ],
+)
+def test_inspect_refuses_in_a_sentence(app: App, client: OpenAI, wrong: dict, status: int, words):
+    answer = httpx.post(
+        f"{app.url}/v1/inspect", json={"image_url": data_uri(), **wrong}, timeout=60
+    )
+    assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True)
