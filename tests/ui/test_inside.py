@@ -45,7 +45,7 @@ def test_every_panel_draws_says_and_explains(visitor: Visitor):
         )
         panel.locator("summary").click()
         expect(panel.locator("details p")).to_be_visible()
-    over = "rt-inside => rt-inside.scrollWidth - rt-inside.clientWidth"
+    over = "inside => inside.scrollWidth - inside.clientWidth"
     assert page.locator("rt-inside").evaluate(over) <= 0
 
 

@@ -24,7 +24,7 @@ export class Inspector {
     this.app = app;
     /** @type {WeakMap<Result, {overview: Overview | null, queries: Map<string, Query>}>} */
     this.known = new WeakMap();
-    /** @type {Map<string, Promise<Overview & {queries: Query[]}>>} */
+    /** @type {Map<string, Promise<{overview: Overview, queries: Query[]}>>} */
     this.files = new Map();
   }
 
@@ -39,7 +39,7 @@ export class Inspector {
   async find(result, detection, layer) {
     const shipped = this.#shipped(result);
     if (shipped) {
-      const { queries, ...overview } = await this.#file(shipped);
+      const { overview, queries } = await this.#file(shipped);
       const query = queries.find((/** @type {Query} */ one) => one.query === detection.query);
       if (query) return { overview, query };
       if (!this.app.rpc) throw new Refusal(NOT_SHIPPED);
@@ -77,8 +77,11 @@ export class Inspector {
     if (before) return before;
     const file = fetch(this.app.asset(path))
       .catch(() => null)
-      .then((answer) => {
-        if (answer?.ok) return answer.json();
+      .then(async (answer) => {
+        if (answer?.ok) {
+          const { queries, ...overview } = await answer.json();
+          return { overview, queries };
+        }
         this.files.delete(path);
         throw new Refusal("What was recorded of this example could not be fetched. Try it again.");
       });
