@@ -105,8 +105,8 @@ def test_pause_sends_nothing(spectator: Spectator):
 
 def test_another_source_lets_the_camera_go_and_puts_the_photo_back(spectator: Spectator):
     spectator.page.evaluate(
-        "const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
-        "navigator.mediaDevices.getUserMedia = async (w) => (window.stream = await open(w))"
+        "() => {const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
+        "navigator.mediaDevices.getUserMedia = async (w) => (window.stream = await open(w))}"
     )
     title = spectator.state("s.result.title")
     spectator.start()
