@@ -33,7 +33,14 @@ def test_every_extra_is_a_requirements_file():
     assert all((REPO / file).is_file() for one in extras.values() for file in one["file"])
 
 
-OPTIONAL = {"training": "train", "evaluation/coco": "train", "cli/train": "train", "batch/": "ray"}
+OPTIONAL = {
+    "training": "train",
+    "evaluation/coco": "train",
+    "cli/train": "train",
+    "batch/": "ray",
+    "cli/serve": "ray",
+    "replica": "ray",
+}
 """Parts of the package that need an extra: where, and which."""
 
 PACKAGES = {

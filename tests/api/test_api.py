@@ -703,7 +703,7 @@ def test_schemathesis(app: App, client: OpenAI, tmp_path: Path):
         text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-4000:]
-    assert "Tested: 8" in ran.stdout
+    assert "Tested: 9" in ran.stdout
 
 
 def test_the_page_is_served_while_the_api_is_busy(app: App, client: OpenAI, model: str):

@@ -46,6 +46,7 @@ export function late(kind, load) {
     kind,
     detect: async (...given) => (await get()).detect(...given),
     again: async (...given) => (await get()).again(...given),
+    detectFrame: async (...given) => (await get()).detectFrame(...given),
     status: async (...given) => (await get()).status(...given),
     download: async (...given) => (await get()).download(...given),
     cancelDownload: async (...given) => (await get()).cancelDownload(...given),
