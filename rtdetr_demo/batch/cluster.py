@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
@@ -170,7 +170,7 @@ def _go_through(
         for number, some in plan.items()
     ]
     done = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
-        Worker,  # type: ignore[arg-type]  # a class is made once in each actor
+        cast(Any, Worker),  # A class is made once in each actor; Ray's types ask for a function.
         fn_constructor_args=(job,),
         compute=ray.data.ActorPoolStrategy(size=min(layout.workers, len(tasks))),
         num_cpus=layout.cpus,
