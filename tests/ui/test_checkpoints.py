@@ -69,37 +69,39 @@ def test_another_checkpoint_is_downloaded_with_progress_and_then_serves(
             "--checkpoint", "owner/tiny", "--any-checkpoint",
             HF_ENDPOINT=hub.url, HF_HUB_CACHE=str(tmp_path / "cache"), HF_HUB_OFFLINE="0",
         )  # fmt: skip
-        visitor = Visitor(browser, app.url)
-        page = visitor.page
-        visitor.wait_for("s.status?.notice.includes('serves instead') && !s.status.searching")
-        expect(page.locator(".dot")).to_have_attribute("data-state", "away")
-        page.locator(".pill").click()
-        sheet = page.locator("rt-checkpoint-sheet")
-        notice = sheet.locator(".notice")
-        expect(notice).to_contain_text("The bundled checkpoint serves instead")
-        sheet.get_by_role("button", name="Try the hub again").click()
-        expect(notice).to_contain_text("no public model")
+        try:
+            visitor = Visitor(browser, app.url)
+            page = visitor.page
+            visitor.wait_for("s.status?.notice.includes('serves instead') && !s.status.searching")
+            expect(page.locator(".pill .dot")).to_have_attribute("data-state", "away")
+            page.locator(".pill").click()
+            sheet = page.locator("rt-checkpoint-sheet")
+            notice = sheet.locator(".notice")
+            expect(notice).to_contain_text("The bundled checkpoint serves instead")
+            sheet.get_by_role("button", name="Try the hub again").click()
+            expect(notice).to_contain_text("no public model")
 
-        hub.behave = "slow"
-        sheet.get_by_role("button", name="Try the hub again").click()
-        expect(notice).to_have_text("Downloading owner/tiny:", timeout=15_000)
-        expect(sheet.locator(".amount")).to_have_text(re.compile(r"\d+ of \d+ MB, \d+ %"))
-        sheet.get_by_role("button", name="Cancel").click()
-        expect(sheet.locator(".detail")).to_contain_text("cancelled", timeout=15_000)
-        hub.behave = "ok"
-        sheet.get_by_role("button", name="Try the hub again").click()
-        visitor.wait_for_checkpoint("owner/tiny")
-        expect(page.locator(".dot")).to_have_attribute("data-state", "ok")
+            hub.behave = "slow"
+            sheet.get_by_role("button", name="Try the hub again").click()
+            expect(notice).to_have_text("Downloading owner/tiny:", timeout=15_000)
+            expect(sheet.locator(".amount")).to_have_text(re.compile(r"\d+ of \d+ MB, \d+ %"))
+            sheet.get_by_role("button", name="Cancel").click()
+            expect(sheet.locator(".detail")).to_contain_text("cancelled", timeout=15_000)
+            hub.behave = "ok"
+            sheet.get_by_role("button", name="Try the hub again").click()
+            visitor.wait_for_checkpoint("owner/tiny")
+            expect(page.locator(".pill .dot")).to_have_attribute("data-state", "ok")
 
-        sheet.locator("[value='PekingU/rtdetr_r18vd']").check()
-        sheet.get_by_role("button", name="Download from the hub").click()
-        visitor.wait_for_checkpoint("PekingU/rtdetr_r18vd")
-        assert visitor.state("[s.depth, s.result.depth]") == [3, 3]
-        page.wait_for_url("**checkpoint=PekingU**")
+            sheet.locator("[value='PekingU/rtdetr_r18vd']").check()
+            sheet.get_by_role("button", name="Download from the hub").click()
+            visitor.wait_for_checkpoint("PekingU/rtdetr_r18vd")
+            assert visitor.state("[s.depth, s.result.depth]") == [3, 3]
+            page.wait_for_url("**checkpoint=PekingU**")
 
-        sheet.locator(".custom input").fill(str(tiny))
-        sheet.locator(".custom button").click()
-        visitor.wait_for("s.result.depth === 6 && !s.busy")
-        visitor.close()
-        app.stop()
+            sheet.locator(".custom input").fill(str(tiny))
+            sheet.locator(".custom button").click()
+            visitor.wait_for("s.result.depth === 6 && !s.busy")
+            visitor.close()
+        finally:
+            app.stop()
         assert "Traceback" not in app.printed
