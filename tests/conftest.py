@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.support.app import App
+from tests.support.browser import camera_clip, launch
 from tests.support.models import random_model, save, small
 from tests.support.paths import EXAMPLES
 from tests.support.standin import HubStandIn
@@ -91,35 +92,9 @@ def bundled_app() -> Iterator[App]:
 
 
 @pytest.fixture(scope="session")
-def camera_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of a pan over a photograph of people, as the camera of the browser below."""
-    clip = tmp_path_factory.mktemp("camera") / "camera.y4m"
-    people = Image.open(EXAMPLES / "musicians.jpg").convert("RGB").resize((900, 600))
-    with clip.open("wb") as file:
-        file.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
-        for step in range(60):
-            view = people.crop((4 * step, 60, 4 * step + 640, 540)).convert("YCbCr")
-            planes = np.asarray(view)
-            file.write(b"FRAME\n" + planes[..., 0].tobytes())
-            file.write(planes[::2, ::2, 1].tobytes() + planes[::2, ::2, 2].tobytes())
-    return clip
-
-
-@pytest.fixture(scope="session")
-def browser(camera_clip: Path) -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser whose camera shows people."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-video-capture={camera_clip}",
-            ],
-        )
+        browser = launch(playwright, camera_clip(tmp_path_factory.mktemp("camera")))
         yield browser
         browser.close()
