@@ -24,7 +24,15 @@ def child_context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    try:
+        context.Process(target=_nothing, daemon=True).start()
+    except OSError:  # someone has deleted its socket
+        return multiprocessing.get_context("spawn")
     return context
+
+
+def _nothing() -> None:
+    """Proves that a child starts."""
 
 
 def settle_as_child(memory_bytes: int | None = None) -> None:

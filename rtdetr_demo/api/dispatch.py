@@ -222,7 +222,9 @@ class Dispatcher:
                 return work(image)
 
             asked = time.perf_counter()
-            return await asyncio.wrap_future(self.queue.submit(client.name, take_turn))
+            # A visitor of the page at the same address has turns of their own.
+            turns = f"api {client.name}"
+            return await asyncio.wrap_future(self.queue.submit(turns, take_turn))
         except BadInput as error:
             code = "invalid_image_url" if is_address else "invalid_image"
             raise Refusal(error.status, str(error), code, picture.param) from None

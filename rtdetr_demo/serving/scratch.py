@@ -1,12 +1,12 @@
 """The one private folder that a running demo writes into."""
 
-import atexit
 import logging
 import os
 import shutil
 import tempfile
 import threading
 import time
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,9 @@ KEEP_SECONDS = 3600.0
 """How long what nobody holds any more, such as an upload that broke off, lies there."""
 SPARE_BYTES = 200 * 2**20
 """Room that stays free on the disk: less than this, and nothing more is taken."""
+
+AFTER_MULTIPROCESSING = -200
+"""Lower than the exit priority of what multiprocessing removes from this folder by itself."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ class Scratch:
         self._closed = threading.Event()
         self._guard = threading.Lock()
         self._remove_leftovers()
-        atexit.register(self.close)
+        Finalize(None, self.close, exitpriority=AFTER_MULTIPROCESSING)
         threading.Thread(target=self._keep, name="scratch", daemon=True).start()
 
     def use_for_everything(self) -> None:
@@ -76,10 +79,14 @@ class Scratch:
             )
 
     def sweep(self, older_than: float = KEEP_SECONDS) -> None:
-        """Delete uploads and temporary files that nobody has touched for so many seconds."""
+        """Delete uploads and temporary files that nobody has touched for so many seconds.
+
+        A socket stays: whoever listens there never touches it.
+        """
         limit = time.time() - older_than
         found = [*(self.path / "uploads").rglob("*"), *(self.path / "temporary").rglob("*")]
-        for path in sorted((one for one in found if _touched(one) < limit), reverse=True):
+        old = (one for one in found if _touched(one) < limit and not one.is_socket())
+        for path in sorted(old, reverse=True):
             try:  # in reverse, what is inside a folder comes before it
                 path.rmdir() if path.is_dir() else path.unlink()
             except OSError:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -709,25 +709,34 @@ def test_schemathesis(app: App, client: OpenAI, tmp_path: Path):
 def test_the_page_is_served_while_the_api_is_busy(app: App, client: OpenAI, model: str):
     done = threading.Event()
 
-    def keep_asking() -> None:
-        while not done.is_set():
-            client.chat.completions.create(model=model, messages=asking(data_uri()))
+    def timed(ask: Callable[[], object]) -> float:
+        began = time.monotonic()
+        assert ask()
+        return time.monotonic() - began
 
+    def keep_asking() -> list[float]:
+        def ask() -> object:
+            return client.chat.completions.create(model=model, messages=asking(data_uri()))
+
+        waits = []
+        while not done.is_set():
+            waits.append(timed(ask))
+        return waits
+
+    visitor = Caller(app)
     with ThreadPoolExecutor(16) as pool:
-        asking_all = [pool.submit(keep_asking) for _ in range(16)]
+        programs = [pool.submit(keep_asking) for _ in range(16)]
         try:
             time.sleep(1)
-            waits = []
-            for _ in range(5):
-                began = time.monotonic()
-                assert Caller(app)("detect", {"example": "dogs.jpg"})["layers"]
-                waits.append(time.monotonic() - began)
+            waits = [
+                timed(lambda: visitor("detect", {"example": "dogs.jpg"})["layers"])
+                for _ in range(5)
+            ]
         finally:
             done.set()
-    for one in asking_all:
-        one.result()
-    # Sixteen pictures wait; a visitor waits for one of them, not for all.
-    assert statistics.median(waits) < 3
+    theirs = [wait for one in programs for wait in one.result()]
+    # One key's sixteen pictures wait for each other; the visitor waits for one of them.
+    assert statistics.median(waits) < statistics.median(theirs) / 2
 
 
 def test_inspect_tells_why_of_one_query(app: App, client: OpenAI, model: str):
@@ -746,7 +755,7 @@ def test_inspect_tells_why_of_one_query(app: App, client: OpenAI, model: str):
     ("wrong", "status", "words"),
     [
         ({"object": 301}, 422, "from 1 to 300"),
-        ({"object": 0}, 422, "object"),
+        ({"object": 0}, 400, "object"),
         ({"image_url": "data:image/png;base64,AAAA"}, 415, "not a picture"),
         ({"model": "nobody/nothing"}, 404, "list"),
     ],

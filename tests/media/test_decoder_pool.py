@@ -1,6 +1,7 @@
 """Pictures made to take a server's time and memory."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from PIL import Image
 from rtdetr_demo.errors import Busy, DamagedPicture, NotAPicture, TooLarge, Unusable
 from rtdetr_demo.media import images
 from rtdetr_demo.media.decoder_pool import DecoderPool
-from tests.support.paths import REPO
+from tests.support.paths import EXAMPLES, REPO
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -183,3 +184,35 @@ def test_memory_is_bounded_and_given_back(tmp_path):
     print(f"{before:.0f} MB before, {most:.0f} at most, {after:.0f} after")
     assert most - before < 1700
     assert after - before < 60
+
+
+WITHOUT_SOCKET = """
+import shutil, sys, time
+from multiprocessing import active_children, util
+from rtdetr_demo.media.decoder_pool import DecoderPool
+
+pool = DecoderPool(workers=1)
+picture = open(sys.argv[1], "rb").read()
+pool.read(picture)
+shutil.rmtree(util.get_temp_dir())
+for child in active_children():
+    child.kill()
+end = time.monotonic() + 30
+while True:
+    try:
+        print(pool.read(picture).size)
+        break
+    except Exception:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+pool.close()
+"""
+
+
+def test_workers_start_again_though_all_temporary_files_were_deleted(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_SOCKET, EXAMPLES / "dogs.jpg"]
+    ran = subprocess.run(
+        command, cwd=REPO, env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert ran.stdout.startswith(b"(")

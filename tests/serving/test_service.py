@@ -23,8 +23,10 @@ SORRY = "Something went wrong"
 class Caller:
     """Calls the server functions of the page as its JavaScript does."""
 
-    def __init__(self, app: App, component: str = "page"):
-        self.client = httpx.Client(base_url=app.url, timeout=60)
+    def __init__(self, app: App, component: str = "page", address: str | None = None):
+        """`address`: which of this machine's own it comes from, 127.0.0.1 by default."""
+        line = httpx.HTTPTransport(local_address=address)
+        self.client = httpx.Client(base_url=app.url, timeout=60, transport=line)
         components = self.client.get("/config").json()["components"]
         [self.component] = [
             one["id"] for one in components if one["props"].get("elem_id") == component
@@ -253,7 +255,7 @@ def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Calle
     pictures = [picture(number) for number in range(20)]
 
     def visit(number: int) -> list[dict]:
-        visitor = Caller(app)
+        visitor = Caller(app, address=f"127.0.1.{number + 1}")
         checkpoint = ("", "bundled")[number % 2]
         paths = [visitor.upload(pictures[number], f"{number}.png") for _ in range(3)]
         return [visitor("detect", {"path": path, "checkpoint": checkpoint}) for path in paths]
