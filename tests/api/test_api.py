@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -23,14 +22,14 @@ from PIL import Image
 from pydantic import BaseModel
 
 from tests.media.test_images import BAD_PICTURES, BAD_URLS
-from tests.serving.test_service import Caller
 from tests.support.app import App, run_async
+from tests.support.caller import Caller
+from tests.support.node import NODE_MODULES, node
 from tests.support.paths import EXAMPLES
 from tests.support.standin import PictureHost, QuietHandler
 
 PHOTO = EXAMPLES / "dogs.jpg"
 KEY = "alpha-key-of-a-test"
-NODE_MODULES = Path(sys.prefix) / "npm" / "node_modules"
 
 
 def data_uri(path: Path = PHOTO) -> str:
@@ -574,10 +573,6 @@ console.log(JSON.stringify({ same, count: labels(whole).length, refusal, layers 
     assert said["count"] > 0
     assert said["refusal"] == ["BadRequestError", 400, "n"]
     assert said["layers"] == 6
-
-
-def node() -> list[str]:
-    return [shutil.which("node", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or ""]
 
 
 # --- Keys and limits ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 SIZES = {"desk": (1280, 900), "phone": (390, 844), "tablet": (820, 1180), "wide": (1920, 1080)}
 
@@ -41,6 +41,11 @@ class Visitor:
         return self.page.locator("rt-app").evaluate(
             f"(a) => (s => {expression})(a.app.store.get())"
         )
+
+    @property
+    def problem(self) -> Locator:
+        """The sentence under the stage that tells what went wrong."""
+        return self.page.locator("rt-stage > .problem")
 
     def wait_for(self, expression: str, seconds: float = 30) -> None:
         """Wait until the state `s` makes an expression true."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.api.test_api import NODE_MODULES, node
 from tests.support.app import App
+from tests.support.node import NODE_MODULES, node
 from tests.support.paths import EXAMPLES
 from tests.support.standin import PictureHost, QuietHandler
 from tests.support.visitor import Visitor

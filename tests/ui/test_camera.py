@@ -139,6 +139,6 @@ def test_without_a_camera_a_sentence_and_the_sample_clip(spectator: Spectator, n
         name,
     )
     spectator.page.get_by_role("button", name="Start the camera").click()
-    expect(spectator.page.locator("rt-stage .problem").first).to_contain_text(words)
+    expect(spectator.problem).to_contain_text(words)
     spectator.page.get_by_role("button", name="Use the sample clip").click()
     spectator.wait_for("s.result?.title === 'sample clip' && !s.problem")

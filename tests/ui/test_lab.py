@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from tests.serving.test_service import Caller, check_refusal
 from tests.support.app import App
+from tests.support.caller import Caller, check_refusal
 from tests.support.visitor import Visitor
 
 

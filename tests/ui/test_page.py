@@ -54,9 +54,9 @@ WATCH_DEPTH = """
   window.depths = [];
   const look = () => {
     const host = document.querySelector("#page .html-container > div");
-    const slider = host?.shadowRoot?.querySelector("#depth");
-    if (slider && window.depths.at(-1) !== +slider.value) window.depths.push(+slider.value);
-    requestAnimationFrame(look);
+    const page = host?.shadowRoot?.querySelector("rt-app");
+    if (page) page.app.store.subscribe(["depth"], (state) => window.depths.push(state.depth));
+    else requestAnimationFrame(look);
   };
   look();
 """
@@ -186,6 +186,7 @@ def test_row_and_box_light_each_other(at_desk: Visitor):
     at_desk.page.locator("rt-detections tr[data-key]").nth(2).hover()
     third = at_desk.state("s.hovered")
     assert at_desk.page.locator("rt-detections tr.lit").get_attribute("data-key") == third
+    at_desk.page.locator("rt-stage .frame").scroll_into_view_if_needed()
     middle = at_desk.page.locator("rt-stage").evaluate(
         """stage => {
           const {scale, left, top} = stage.boxes.layout();
@@ -387,7 +388,7 @@ def test_a_snapshot_is_taken_and_a_refused_camera_is_a_sentence(at_desk: Visitor
 def test_a_bad_file_or_address_is_a_sentence_and_nothing_is_lost(at_desk: Visitor, tmp_path: Path):
     server_answer(at_desk)
     before = at_desk.boxes()
-    problem = at_desk.page.locator("rt-stage .problem")
+    problem = at_desk.problem
     for name, content, words in [
         ("letter.jpg", b"Dear reader, no picture here.", "not a picture"),
         ("cut.jpg", PHOTO.read_bytes()[:20_000], "damaged or cut off"),

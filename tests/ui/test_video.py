@@ -15,10 +15,10 @@ from rtdetr_demo.serving.jobs import Job, Jobs
 from rtdetr_demo.serving.scratch import Scratch
 from rtdetr_demo.video.options import FILES, Options, Progress, Summary
 from rtdetr_demo.video.runner import process
-from tests.serving.test_service import Caller, check_refusal
 from tests.support.app import App
+from tests.support.caller import Caller, check_refusal
+from tests.support.clips import look, make_clip
 from tests.support.visitor import Visitor
-from tests.video.test_pipeline import look, make_clip
 
 
 class Viewer(Visitor):
@@ -101,8 +101,7 @@ def test_a_file_that_is_no_video_is_a_sentence(browser: Browser, app: App, tmp_p
     letter.write_text("No pictures here.")
     viewer = Viewer(browser, app.url, letter)
     viewer.run()
-    problem = viewer.page.locator("rt-stage .problem").first
-    expect(problem).to_contain_text("no video that can be opened", timeout=30_000)
+    expect(viewer.problem).to_contain_text("no video that can be opened", timeout=30_000)
     viewer.close()
 
 

@@ -15,7 +15,7 @@ from rtdetr_demo.predictions import Predictions, Timing
 from rtdetr_demo.video import runner
 from rtdetr_demo.video.options import FILES, Limits, Options
 from rtdetr_demo.video.runner import FrameDetector, process
-from tests.video.test_pipeline import look, make_clip
+from tests.support.clips import look, make_clip
 
 BLANK = Predictions(
     "", ("dog",), 160, 120, np.zeros((1, 1)), np.zeros((1, 1), int), np.zeros((1, 1), int),

@@ -70,7 +70,7 @@ export async function mount({ element, config, server = null, upload, base }) {
   root.append(create("rt-app", app));
   if (isFirst && store.get().source === "photo") welcome(app, asked.state);
   keepAddress(app);
-  if (photo) app.actions.openPhoto(photo);
+  if (photo) app.actions.openPhoto(photo).then(() => putDepth(store, asked.state.depth));
   app.actions.refreshStatus().then(() => {
     const { result, status } = store.get();
     // The first picture was shipped with detections of the bundled checkpoint, and with no times.
@@ -171,10 +171,20 @@ function keepAddress({ store, config, actions }) {
       await actions.openPhoto(wanted);
     else if (before.checkpoint !== rest.checkpoint || before.runtime !== rest.runtime)
       await actions.chooseCheckpoint(rest.checkpoint ?? "");
-    const full = store.get().result?.depth ?? usual.depth;
-    store.set({ depth: Math.min(state.depth ?? full, full) });
+    putDepth(store, state.depth);
     isLeading = false;
   });
+}
+
+/**
+ * The depth that an address names, once its picture tells how many layers there are.
+ *
+ * @param {App["store"]} store
+ * @param {number} [depth]  none: full depth
+ */
+function putDepth(store, depth = Infinity) {
+  const { result } = store.get();
+  if (result) store.set({ depth: Math.min(depth, result.depth) });
 }
 
 /** @type {(keyof State)[]} */
