@@ -36,7 +36,7 @@ class RtStage extends AppElement {
     const sources = [{ name: "photo", title: "Photo" }, ...offered];
     this.innerHTML = `
       <div class="frame" tabindex="0" role="group">
-        <div class="backdrop" aria-hidden="true"></div>
+        <canvas class="backdrop" width="48" height="36" aria-hidden="true"></canvas>
         <div class="media"><img alt="" hidden /></div>
         <div class="divider" role="slider" tabindex="0" aria-label="Divider of the comparison" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
         <span class="side left" hidden></span><span class="side right" hidden></span>
@@ -84,6 +84,7 @@ class RtStage extends AppElement {
     const observer = new ResizeObserver(() => this.#resize());
     observer.observe(this.frame);
     this.atEnd(() => observer.disconnect());
+    this.on(this.$(".media > img"), "load", () => this.#paintBackdrop());
     this.on(this.$(".add"), "click", async () => {
       await import("./rt-add-picture.js");
       const dialog = this.querySelector("rt-add-picture") ?? create("rt-add-picture", this.app);
@@ -190,8 +191,20 @@ class RtStage extends AppElement {
     if (result?.picture && image.src !== result.picture) {
       image.src = result.picture;
       image.alt = result.title;
-      this.$(".backdrop").style.backgroundImage = `url("${result.picture}")`;
     }
+  }
+
+  /** The picture, out of focus: small, so that the browser's own scaling blurs it, once. */
+  #paintBackdrop() {
+    const { width, height } = this.$(".backdrop", HTMLCanvasElement);
+    const image = this.$(".media > img", HTMLImageElement);
+    const scale = 1.15 * Math.max(width / image.naturalWidth, height / image.naturalHeight);
+    const [w, h] = [image.naturalWidth * scale, image.naturalHeight * scale];
+    const pen = this.$(".backdrop", HTMLCanvasElement).getContext("2d");
+    if (!pen) return;
+    pen.clearRect(0, 0, width, height);
+    pen.filter = "blur(1.5px)";
+    pen.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
   }
 
   /** @param {State} state */
