@@ -83,7 +83,7 @@ def test_an_uploaded_picture(dispatcher: Visitor, tmp_path: Path):
     dispatcher.wait_for_boxes()
     dispatcher.slide("depth", 3)
     dispatcher.slide("threshold", 0.45)
-    dispatcher.page.locator("rt-confidence .chip").first.click()
+    dispatcher.page.locator("rt-confidence [data-label]").first.click()
     shown = [label for label, _ in dispatcher.boxes()]
     open_view(dispatcher)
     assert shown

@@ -1,6 +1,7 @@
 """The camera as a source of the stage, in a real browser whose camera shows a real clip."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -76,7 +77,7 @@ def test_three_figures_a_band_and_a_median_of_each_depth_visited(browser: Browse
     figures = spectator.page.locator("rt-live-figures")
     expect(figures.locator(".fps")).to_contain_text("FPS")
     expect(figures.locator(".median")).to_contain_text("ms")
-    assert "L" in (figures.locator(".line").get_attribute("d") or "")
+    expect(figures.locator(".line")).to_have_attribute("d", re.compile("L"), timeout=30_000)
     expect(figures.locator(".times td.now")).not_to_have_text("·")
     assert spectator.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     spectator.close()

@@ -29,6 +29,9 @@ def test_the_command_writes_what_is_shipped(tmp_path: Path):
                 {**one, "thumbnail": ""} for one in kept
             ], AGAIN
             continue
+        if path.name.endswith(".inspection.json"):
+            assert made.keys() == kept.keys(), AGAIN
+            continue  # of the same predictions, which are compared
         assert made["classes"] == kept["classes"], AGAIN
         for layer, other in zip(made["layers"], kept["layers"], strict=True):
             for best, known in zip(layer["scores"][:5], other["scores"][:5], strict=True):

@@ -5,7 +5,7 @@ import json
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -130,11 +130,16 @@ def test_whoever_leaves_in_the_middle_frees_the_place(app: App):
     raise AssertionError(answer["error"])
 
 
+def address(number: int) -> tuple[str, int]:
+    """One of this machine's own addresses, each a visitor of its own."""
+    return f"127.0.0.{2 + number}", 0
+
+
 def test_viewers_share_the_model_fairly(app: App):
     served, refused, end = [0] * 10, [], time.monotonic() + 4
 
     def watch(number: int) -> None:
-        with watching(app) as ask:
+        with watching(app, source_address=address(number)) as ask:
             while time.monotonic() < end:
                 answer = ask(message())
                 served[number] += "layers" in answer
@@ -152,12 +157,27 @@ def test_viewers_share_the_model_fairly(app: App):
 
 def test_past_the_limit_a_viewer_is_told_to_wait(app: App):
     with ExitStack() as crowd:
-        sockets = [crowd.enter_context(opened(app)) for _ in range(17)]
-        for socket in sockets:
-            socket.send(message())
-        errors = [json.loads(socket.recv(timeout=30)).get("error") for socket in sockets]
-    [told] = filter(None, errors)
-    assert "people are watching live" in told
+        told = refusals(
+            crowd.enter_context(opened(app, source_address=address(number))) for number in range(17)
+        )
+    assert len(told) == 1
+    assert "people are watching live" in told[0]
+
+
+def test_one_address_has_its_share_of_the_places(app: App):
+    with ExitStack() as crowd:
+        told = refusals(crowd.enter_context(opened(app)) for _ in range(5))
+    assert len(told) == 1
+    assert "from your address" in told[0]
+
+
+def refusals(viewers: Iterable[ClientConnection]) -> list[str]:
+    """What viewers who all send a frame at once are told in place of detections."""
+    sockets = list(viewers)
+    for socket in sockets:
+        socket.send(message())
+    answers = [json.loads(socket.recv(timeout=30)) for socket in sockets]
+    return [answer["error"] for answer in answers if "error" in answer]
 
 
 def test_a_crowd_of_idle_sockets_is_told_to_come_later(app: App):

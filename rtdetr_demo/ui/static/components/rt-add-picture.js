@@ -3,6 +3,9 @@ import { AppElement, define } from "../lib/element.js";
 
 /** "+ Your picture": upload, paste, address, snapshot, in one dialog. */
 class RtAddPicture extends AppElement {
+  /** @type {import("../lib/types.js").PhotoSource | null} what was on the stage as it opened */
+  onStage = null;
+
   get dialog() {
     return this.$("dialog", HTMLDialogElement);
   }
@@ -50,11 +53,15 @@ class RtAddPicture extends AppElement {
       const picture = await takePicture(this.video);
       this.#take(() => this.app.actions.openPhoto({ file: picture }));
     });
-    this.follow(["result"], () => this.dialog.open && this.dialog.close());
+    // A picture that came another way, by a drop say; the same one looked at again is none.
+    this.follow(["result"], ({ result }) => {
+      if (this.dialog.open && (result?.source ?? null) !== this.onStage) this.dialog.close();
+    });
   }
 
   open() {
     this.#wrong("");
+    this.onStage = this.app.store.get().result?.source ?? null;
     this.dialog.showModal();
   }
 
