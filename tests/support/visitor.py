@@ -64,11 +64,11 @@ class Visitor:
         """Wait until the picture on the stage was looked at by this checkpoint."""
         self.wait_for(f"s.result?.settings.checkpoint === {name!r} && !s.busy")
 
-    def upload(self, path: Path) -> None:
+    def upload(self, path: Path, seconds: float = 30) -> None:
         """Choose a file in the dialog, and wait for what comes of it."""
         self.page.locator("rt-stage .add").click()
         self.page.set_input_files("rt-add-picture input[type=file]", path)
-        self.wait_for(f"!s.busy && (s.problem || s.result?.title === {path.name!r})")
+        self.wait_for(f"!s.busy && (s.problem || s.result?.title === {path.name!r})", seconds)
 
     def wait_for_boxes(self) -> None:
         """Wait until something is found."""

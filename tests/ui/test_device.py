@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import Browser, expect
 from transformers import RTDetrResNetConfig
@@ -71,7 +72,7 @@ def on_device(visitor: Visitor) -> None:
 
 
 def detect(visitor: Visitor, picture: Path) -> Any:
-    visitor.upload(picture)
+    visitor.upload(picture, 120)  # at 640 pixels a pass takes seconds, on busy cores many
     assert visitor.state("s.problem") == ""
     return visitor.state("s.result.predictions")
 
@@ -87,16 +88,16 @@ def disagreements(detector: Detector, picture: Path, found: Any) -> list[str]:
         kept = [i for i, score in enumerate(ours["scores"]) if score > THRESHOLD - 0.01]
         boxes = np.array(ours["boxes"]).reshape(-1, 4)
         for theirs in expected.select(layer + 1, THRESHOLD + 0.01):
-            corners = np.array(theirs[3:])
+            apart = np.abs(boxes - np.array(theirs[3:])).max(axis=1)
             alike = [
                 i
                 for i in kept
                 if found["classes"][ours["labels"][i]] == theirs.label
                 and abs(ours["scores"][i] - theirs.score) < 0.01
-                and np.abs(boxes[i] - corners).max() < near
+                and apart[i] < near
             ]
             if alike:
-                kept.remove(alike[0])
+                kept.remove(min(alike, key=lambda i: apart[i]))
             else:
                 wrong.append(f"{picture.name}, layer {layer + 1}: {theirs}")
         extra = [ours["scores"][i] for i in kept if ours["scores"][i] > THRESHOLD + 0.01]
@@ -133,10 +134,10 @@ def test_the_device_detects_as_the_server_does(browser: Browser, bundled_app: Ap
     visitor.wait_for("s.status?.latency?.device === 'device'", 60)
     expect(visitor.page.locator("rt-ladder .where")).to_contain_text("your device, WebAssembly")
 
-    # The second visit downloads nothing.
+    # The second visit, by a link to an example, downloads nothing.
     fetched: list[str] = []
     visitor.page.on("request", lambda request: fetched.append(request.url))
-    visitor.page.reload()
+    visitor.open(bundled_app.url + "?example=horses.jpg&runtime=device")
     visitor.wait_for("s.result?.settings.runtime.startsWith('this device') && !s.busy", 60)
     assert [url for url in fetched if url.endswith((".onnx", ".gz"))] == []
     visitor.close()
@@ -147,20 +148,31 @@ def test_a_worker_that_dies_is_started_again_once(browser: Browser, bundled_app:
     visitor.context.add_init_script(
         """
         const Real = Worker;
-        window.workers = [];
+        window.workers = 0;
+        window.deaths = 0; // of workers, each in its next pass
         window.Worker = class extends Real {
-          constructor(...given) { super(...given); workers.push(this); }
+          constructor(...given) { super(...given); workers++; }
+          postMessage(message, ...more) {
+            super.postMessage(message, ...more);
+            if (message.detect && deaths && deaths--) this.dispatchEvent(new ErrorEvent("error"));
+          }
         };
         """
     )
     visitor.open(bundled_app.url)
     on_device(visitor)
-    die = "workers.at(-1).dispatchEvent(new ErrorEvent('error'))"
-    again = "a => { a.app.actions.again(); }"
-    visitor.page.locator("rt-app").evaluate(again)
-    visitor.page.evaluate(die)
-    visitor.wait_for("!s.busy", 60)
-    assert visitor.state("s.problem") == ""
+    visitor.wait_for("s.status?.latency?.device === 'device'", 60)
+
+    def after(deaths: int) -> str:
+        """The problem that the page shows, when workers have died in a pass so often."""
+        again = "async (a, deaths) => { window.deaths = deaths; await a.app.actions.again(); }"
+        visitor.page.locator("rt-app").evaluate(again, deaths)
+        return visitor.state("s.problem")
+
+    assert after(1) == ""
+    assert visitor.page.evaluate("workers") == 2
+    assert "stopped twice" in after(2)
+    assert after(0) == ""
     visitor.close()
 
 
@@ -193,6 +205,13 @@ def test_a_published_architecture_agrees_at_its_own_size(browser: Browser, tmp_p
         hidden_expansion=0.5,
         decoder_layers=3,
     )
+    # Random queries score alike. With one class that leads, the 300 that are kept are one of each
+    # query; else rounding would decide which of thousands of ties are kept.
+    with torch.no_grad():
+        for head in model.model.decoder.class_embed:
+            head.weight.normal_(0, 0.05)
+            head.bias.fill_(-9)
+            head.bias[0] = 1
     folder = save(model, tmp_path / "r18", 640)
     running = App("--checkpoint", str(folder), HF_HUB_OFFLINE="1")
     try:

@@ -245,13 +245,18 @@ export class Actions {
     if (example.name === this.app.config.examples[0].name) {
       this.turn++;
       this.app.store.set({ problem: "", busy: "" });
-      return this.#show(this.#shipped(example, this.app.config.first));
-    }
-    await this.#run("Opening", async () => {
-      const answer = await fetch(this.app.asset(example.predictions)).catch(() => null);
-      if (!answer?.ok) throw new Refusal("The example could not be fetched. Try it again.");
-      return this.#shipped(example, await answer.json());
-    });
+      this.#show(this.#shipped(example, this.app.config.first));
+    } else
+      await this.#run("Opening", async () => {
+        const answer = await fetch(this.app.asset(example.predictions)).catch(() => null);
+        if (!answer?.ok) throw new Refusal("The example could not be fetched. Try it again.");
+        return this.#shipped(example, await answer.json());
+      });
+    if (this.state.runtime !== "device") return;
+    // A link may open an example before it is known whether this device is ready.
+    if (!this.state.status) await this.refreshStatus();
+    const { status, result, busy } = this.state;
+    if (status?.here && !busy && result?.source?.example === example.name) await this.again();
   }
 
   /**

@@ -39,7 +39,8 @@ const MEASURED_PASSES = 15;
 const KEPT_PASSES = 9;
 const SILENT_MS = 60_000;
 const KEPT_PICTURES = 8;
-const DIED =
+const STOPPED = "Detection on this device stopped. Try it again, or let the server detect.";
+const STOPPED_TWICE =
   "Detection on this device stopped twice, likely for want of memory. Choose a smaller checkpoint, or let the server detect.";
 
 /** @implements {Detector} */
@@ -300,13 +301,7 @@ export class DeviceDetector {
       this.#deaths = 0;
       return pass;
     } catch (error) {
-      if (error instanceof Died) {
-        if (++this.#deaths > 1) {
-          this.#deaths = 0;
-          throw new Refusal(DIED);
-        }
-        await this.#open(model);
-      }
+      if (error instanceof Died) await this.#open(model);
       throw error;
     } finally {
       this.#busy--;
@@ -346,7 +341,11 @@ export class DeviceDetector {
     worker.terminate();
     this.#worker = null;
     this.#opened = null;
-    for (const { reject } of this.#waiting.values()) reject(new Died("the worker died"));
+    // Several may wait for the one worker: its death counts once.
+    const again = ++this.#deaths > 1;
+    if (again) this.#deaths = 0;
+    for (const { reject } of this.#waiting.values())
+      reject(again ? new Refusal(STOPPED_TWICE) : new Died(STOPPED));
     this.#waiting.clear();
   }
 
@@ -477,8 +476,8 @@ export class DeviceDetector {
   }
 }
 
-/** The worker ended before it answered. */
-class Died extends Error {}
+/** The worker ended before it answered, for the first time. */
+class Died extends Refusal {}
 
 /** @param {Model} model */
 const total = ({ files }) => files.reduce((sum, { bytes }) => sum + bytes, WASM.bytes);
