@@ -72,12 +72,10 @@ export async function mount({ element, config, server = null, upload, base }) {
   keepAddress(app);
   if (photo) app.actions.openPhoto(photo).then(() => putDepth(store, asked.state.depth));
   app.actions.refreshStatus().then(() => {
-    const { result, status } = store.get();
     // The first picture was shipped with detections of the bundled checkpoint, and with no times.
-    const isOther =
-      result?.settings.checkpoint !== status?.checkpoint || store.get().runtime === "device";
-    if (isFirst && result && !result.id && status?.here && isOther) app.actions.again();
-    else if (isFirst && (asked.state.queries || asked.state.size)) app.actions.again();
+    if (!isFirst) return;
+    if (store.get().queries || store.get().size) app.actions.again();
+    else app.actions.catchUp();
   });
 }
 

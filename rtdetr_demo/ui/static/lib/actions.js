@@ -20,6 +20,8 @@ export class Actions {
   constructor(app) {
     this.app = app;
     this.turn = 0;
+    /** @type {Promise<void>} what was asked for last */
+    this.underWay = Promise.resolve();
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.watching = undefined;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -85,6 +87,19 @@ export class Actions {
         ? this.app.detector().again(result, this.asked)
         : this.app.detector().detect(source, this.asked),
     );
+  }
+
+  /**
+   * Look again of the page's own accord, where another checkpoint has come than the one that looked.
+   * What the visitor has asked for goes first, and may leave nothing to do.
+   */
+  async catchUp() {
+    const before = this.state.result;
+    while (this.state.busy) await this.underWay;
+    const { result, status, runtime } = this.state;
+    if (!result || !status?.here) return;
+    const isServers = runtime === "device" && result === before;
+    if (result.settings.checkpoint !== status.checkpoint || isServers) await this.again();
   }
 
   /**
@@ -166,12 +181,10 @@ export class Actions {
       status,
       ...(this.state.thresholdChosen ? {} : { threshold: status.threshold }),
     });
-    const { result } = this.state;
     const arrived = before && !before.here && status.here;
     const moved = before && before.serving !== status.serving && !checkpoint;
     // A checkpoint that has just come serves the picture on the stage from now on.
-    const isOther = result?.settings.checkpoint !== status.checkpoint || runtime === "device";
-    if ((arrived || moved) && result && isOther) this.again();
+    if (arrived || moved) this.catchUp();
     if (status.download?.running || status.searching || status.measuring)
       this.watching = setTimeout(() => this.refreshStatus(), WATCH_MS);
   }
@@ -281,7 +294,16 @@ export class Actions {
    * @param {string} busy
    * @param {() => Promise<Result>} work
    */
-  async #run(busy, work) {
+  #run(busy, work) {
+    this.underWay = this.#detect(busy, work);
+    return this.underWay;
+  }
+
+  /**
+   * @param {string} busy
+   * @param {() => Promise<Result>} work
+   */
+  async #detect(busy, work) {
     const turn = ++this.turn;
     this.stopPlaying();
     this.app.store.set({ busy, problem: "" });

@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Store } from "../../rtdetr_demo/ui/static/lib/store.js";
+
+// The actions ask an element's module whether the visitor wants motion; no element is made here.
+globalThis.HTMLElement ??= /** @type {any} */ (class {});
+const { Actions } = await import("../../rtdetr_demo/ui/static/lib/actions.js");
+
+/** A page on which a detector answers when it is told to. */
+function page() {
+  const answers = [];
+  const asked = [];
+  const detect = (source) => {
+    asked.push(source);
+    return new Promise((answer) => answers.push(() => answer(resultOf(source, "new"))));
+  };
+  const store = new Store({
+    source: "photo",
+    result: resultOf({ example: "shipped.jpg" }, "old"),
+    status: { checkpoint: "new", serving: "new", here: true, threshold: 0.5 },
+    checkpoint: "",
+    queries: null,
+    size: null,
+    runtime: "server",
+    depth: 6,
+    compare: null,
+    hidden: new Set(),
+    thresholdChosen: true,
+    busy: "",
+    problem: "",
+  });
+  const app = {
+    store,
+    config: { examples: [], checkpoints: [], serving: "new" },
+    detector: () => ({ detect, again: ({ source }) => detect(source) }),
+  };
+  return { actions: new Actions(app), store, asked, answers };
+}
+
+const resultOf = (source, checkpoint) => ({
+  source,
+  settings: { checkpoint },
+  predictions: { classes: [] },
+  depth: 6,
+  id: "1",
+});
+
+test("another checkpoint looks again at what is on the stage", async () => {
+  const { actions, store, answers } = page();
+  const done = actions.catchUp();
+  answers[0]();
+  await done;
+  assert.equal(store.get().result.settings.checkpoint, "new");
+});
+
+test("a picture that the visitor sends is not overtaken by the page's own second look", async () => {
+  const { actions, store, asked, answers } = page();
+  const photo = { file: "mine.jpg" };
+  actions.openPhoto(photo);
+  const done = actions.catchUp();
+  answers[0]();
+  await done;
+  assert.equal(store.get().result.source, photo);
+  assert.deepEqual(asked, [photo]);
+});
+
+test("of two pictures the newer one wins, whichever is answered first", async () => {
+  const { actions, store, answers } = page();
+  const first = actions.openPhoto({ file: "1" });
+  const second = actions.openPhoto({ file: "2" });
+  answers[1]();
+  await second;
+  answers[0]();
+  await first;
+  assert.equal(store.get().result.source.file, "2");
+});
