@@ -34,9 +34,10 @@ import(new URL("main.js", here)).then((main) =>
 _FRAME = """
 <style>
   html body { color-scheme: light; --body-background-fill: #f7f7f5; }
-  html body.dark { color-scheme: dark; --body-background-fill: #0f1214; }
+  html body.dark.dark { color-scheme: dark; --body-background-fill: #0f1214; }
   html body gradio-app .gradio-container.gradio-container { overflow: visible; }
   html body #page { min-height: 100vh; }
+  html body #page .html-container.html-container { padding: 0; }
   html body gradio-app .gradio-container .fillable.fillable { max-width: none; padding: 0; }
 </style>
 """

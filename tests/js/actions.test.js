@@ -11,8 +11,10 @@ const { Actions } = await import("../../rtdetr_demo/ui/static/lib/actions.js");
 function page() {
   const answers = [];
   const asked = [];
-  const detect = (source) => {
+  const tells = [];
+  const detect = (source, _, tell) => {
     asked.push(source);
+    tells.push(tell);
     return new Promise((answer) => answers.push(() => answer(resultOf(source, "new"))));
   };
   const store = new Store({
@@ -33,9 +35,9 @@ function page() {
   const app = {
     store,
     config: { examples: [], checkpoints: [], serving: "new" },
-    detector: () => ({ detect, again: ({ source }) => detect(source) }),
+    detector: () => ({ detect, again: ({ source }, ...rest) => detect(source, ...rest) }),
   };
-  return { actions: new Actions(app), store, asked, answers };
+  return { actions: new Actions(app), store, asked, answers, tells };
 }
 
 const resultOf = (source, checkpoint) => ({
@@ -74,4 +76,15 @@ test("of two pictures the newer one wins, whichever is answered first", async ()
   answers[0]();
   await first;
   assert.equal(store.get().result.source.file, "2");
+});
+
+test("who waits in line is told how many go first, until the answer is there", async () => {
+  const { actions, store, answers, tells } = page();
+  const done = actions.openPhoto({ file: "1" });
+  tells[0](3);
+  assert.match(store.get().busy, /3 before you/);
+  answers[0]();
+  await done;
+  tells[0](2);
+  assert.equal(store.get().busy, "");
 });

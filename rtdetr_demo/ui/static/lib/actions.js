@@ -49,7 +49,7 @@ export class Actions {
     if (example && this.#shippedServes(example.checkpoint)) return this.#openShipped(example);
     await this.#run(
       source.url ? "Fetching the picture" : source.file ? "Sending the picture" : "Detecting",
-      () => this.app.detector().detect(source, this.asked),
+      (tell) => this.app.detector().detect(source, this.asked, tell),
     );
   }
 
@@ -82,10 +82,10 @@ export class Actions {
     const { result } = this.state;
     if (!result?.source) return;
     const { source } = result;
-    await this.#run("Detecting again", () =>
+    await this.#run("Detecting again", (tell) =>
       result.id
-        ? this.app.detector().again(result, this.asked)
-        : this.app.detector().detect(source, this.asked),
+        ? this.app.detector().again(result, this.asked, tell)
+        : this.app.detector().detect(source, this.asked, tell),
     );
   }
 
@@ -292,7 +292,7 @@ export class Actions {
 
   /**
    * @param {string} busy
-   * @param {() => Promise<Result>} work
+   * @param {(tell: import("./detector.js").Tell) => Promise<Result>} work
    */
   #run(busy, work) {
     this.underWay = this.#detect(busy, work);
@@ -301,14 +301,17 @@ export class Actions {
 
   /**
    * @param {string} busy
-   * @param {() => Promise<Result>} work
+   * @param {(tell: import("./detector.js").Tell) => Promise<Result>} work
    */
   async #detect(busy, work) {
     const turn = ++this.turn;
     this.stopPlaying();
     this.app.store.set({ busy, problem: "" });
     try {
-      const result = await work();
+      const result = await work((ahead) => {
+        if (turn === this.turn && this.state.busy)
+          this.app.store.set({ busy: `${busy}: ${ahead} before you` });
+      });
       if (turn !== this.turn) return;
       this.app.store.set({ busy: "" });
       this.#show(result);

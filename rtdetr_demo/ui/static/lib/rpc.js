@@ -3,6 +3,7 @@ import { Refusal } from "./detector.js";
 const NO_ANSWER = "The demo does not answer. Check that it is still running, then try again.";
 const LOST_UPLOAD = "The upload did not get through. Try it again.";
 const LOOK_EVERY_MS = 2000;
+const PLACE_EVERY_MS = 1000;
 
 /**
  * The server's functions, as Gradio hands them over.
@@ -46,6 +47,27 @@ export class Rpc {
       return answer;
     } catch (error) {
       throw error instanceof Refusal ? error : new Refusal(NO_ANSWER);
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  /**
+   * Call one that may have to wait in line, and tell how many go first for as long as it does.
+   *
+   * @param {string} name
+   * @param {object} request
+   * @param {import("./detector.js").Tell} [tell]
+   * @returns {Promise<any>}
+   */
+  async callInTurn(name, request, tell = () => undefined) {
+    const ticket = Math.random().toString(36).slice(2);
+    const watch = setInterval(async () => {
+      const { ahead } = await this.call("ahead", { ticket }).catch(() => ({ ahead: null }));
+      if (ahead) tell(ahead);
+    }, PLACE_EVERY_MS);
+    try {
+      return await this.call(name, { ...request, ticket });
     } finally {
       clearInterval(watch);
     }

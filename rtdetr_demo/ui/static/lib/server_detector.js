@@ -9,6 +9,7 @@ const FRAME_QUALITY = 0.8;
  * @typedef {import("./types.js").Result} Result
  * @typedef {import("./types.js").PhotoSource} PhotoSource
  * @typedef {import("./detector.js").Asked} Asked
+ * @typedef {import("./detector.js").Tell} Tell
  * @typedef {import("./detector.js").Detector} Detector
  * @implements {Detector}
  */
@@ -32,19 +33,21 @@ export class ServerDetector {
   /**
    * @param {PhotoSource} source
    * @param {Asked} asked
+   * @param {Tell} [tell]
    */
-  async detect(source, asked) {
-    return this.#ask(source, await this.#reference(source), asked);
+  async detect(source, asked, tell) {
+    return this.#ask(source, await this.#reference(source), asked, tell);
   }
 
   /**
    * @param {Result} result
    * @param {Asked} asked
+   * @param {Tell} [tell]
    */
-  async again(result, asked) {
+  async again(result, asked, tell) {
     if (!result.source) throw new Refusal("There is no picture to look at again. Open one first.");
-    if (!result.id) return this.detect(result.source, asked);
-    return this.#ask(result.source, { result: result.id }, asked);
+    if (!result.id) return this.detect(result.source, asked, tell);
+    return this.#ask(result.source, { result: result.id }, asked, tell);
   }
 
   /**
@@ -121,15 +124,13 @@ export class ServerDetector {
    * @param {PhotoSource} source
    * @param {object} reference
    * @param {Asked} asked
+   * @param {Tell} [tell]
    * @returns {Promise<Result>}
    */
-  async #ask(source, reference, { checkpoint, queries, size }) {
-    const { id, colors, picture, runtime, limits, ...predictions } = await this.rpc.call("detect", {
-      ...reference,
-      checkpoint,
-      queries,
-      size,
-    });
+  async #ask(source, reference, { checkpoint, queries, size }, tell) {
+    const request = { ...reference, checkpoint, queries, size };
+    const answer = await this.rpc.callInTurn("detect", request, tell);
+    const { id, colors, picture, runtime, limits, ...predictions } = answer;
     return {
       predictions,
       source,
