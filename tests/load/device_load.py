@@ -1,0 +1,143 @@
+"""Detection on the visitor's own device: `python tests/load/device_load.py [--seconds 15]`.
+
+A first and a second visit in headless Chromium, with the bytes that each takes; then a camera, with
+the frames painted a second at six layers and at one, the main thread's long tasks meanwhile, and
+the share of one core that the server takes.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from playwright.sync_api import sync_playwright
+
+from tests.support.app import App, free_port
+from tests.support.browser import camera_clip, launch
+from tests.support.processes import descendants
+from tests.support.visitor import Visitor
+
+LONG_TASKS = """
+window.longTasks = [];
+new PerformanceObserver((list) => {
+  for (const { startTime, duration } of list.getEntries()) longTasks.push([startTime, duration]);
+}).observe({ type: "longtask", buffered: true });
+"""
+COUNT_PAINTED = """(app, seconds) => new Promise((done) => {
+  const began = performance.now();
+  let [last, frames] = [app.app.store.get().result, 0];
+  const look = (now) => {
+    const { result } = app.app.store.get();
+    if (result !== last) frames++;
+    last = result;
+    if (now - began < 1000 * seconds) return requestAnimationFrame(look);
+    const tasks = longTasks.filter(([start]) => start >= began).map(([, ms]) => Math.round(ms));
+    done({ rate: (1000 * frames) / (now - began), tasks });
+  };
+  requestAnimationFrame(look);
+})"""
+ON_DEVICE = "s.result?.settings.runtime.startsWith('this device') && !s.busy"
+
+
+class Meter:
+    """Passes connections on to a port of this machine; `down` counts the bytes that come back."""
+
+    def __init__(self, port: int):
+        self.behind = port
+        self.port = free_port()
+        self.down = 0
+        threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+        await server.serve_forever()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.behind)
+        await asyncio.gather(self._copy(reader, far_writer, 0), self._copy(far_reader, writer, 1))
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: int
+    ) -> None:
+        try:
+            while content := await reader.read(1 << 16):
+                self.down += counted * len(content)
+                writer.write(content)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+def seconds_of_cpu(app: App) -> float:
+    """What the server's processes have used so far."""
+    ticks = 0
+    for pid in (app.process.pid, *descendants(app.process.pid)):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def two_visits(visitor: Visitor, meter: Meter) -> None:
+    """Choose this device, download what it takes, and come again."""
+    address = f"http://127.0.0.1:{meter.port}"
+    visitor.context.add_init_script(LONG_TASKS)
+    visitor.open(address)
+    visitor.wait_for_boxes()
+    print(f"the page on the server: {meter.down / 1e6:.2f} MB")
+    visitor.page.locator("rt-runtime [value=device]").check(force=True)
+    visitor.page.locator("rt-runtime .get").click()
+    visitor.wait_for(ON_DEVICE, 120)
+    print(f"first visit: {meter.down / 1e6:.2f} MB")
+    visitor.page.wait_for_url("**runtime=device**")
+    address = visitor.page.url
+    visitor.page.goto("about:blank")
+    before = meter.down
+    visitor.open(address)
+    visitor.wait_for(ON_DEVICE, 120)
+    print(f"second visit: {(meter.down - before) / 1e6:.3f} MB")
+
+
+def camera(visitor: Visitor, app: App, seconds: float) -> None:
+    """Frames painted a second, at each end of the slider."""
+    visitor.page.get_by_role("tab", name="Camera").click()
+    visitor.page.get_by_role("button", name="Start the camera").click()
+    visitor.wait_for("s.result?.title === 'camera'", 60)
+    print(visitor.state("s.result.settings.runtime"))
+    for depth in (6, 1):
+        visitor.slide("depth", depth)
+        visitor.wait_for(f"s.result.predictions.first === {depth}")
+        visitor.page.wait_for_timeout(2000)
+        cpu, began = seconds_of_cpu(app), time.monotonic()
+        found = visitor.page.locator("rt-app").evaluate(COUNT_PAINTED, seconds)
+        share = (seconds_of_cpu(app) - cpu) / (time.monotonic() - began)
+        figures = visitor.state("[s.live?.median, s.live?.p95]")
+        stages = visitor.state("s.result.stages_ms")
+        print(f"{depth} layers: {found['rate']:.1f} frames a second painted; latency {figures}")
+        print("  stages:", json.dumps({name: round(ms, 1) for name, ms in stages.items()}))
+        print(f"  long tasks on the main thread: {found['tasks']}; server's CPU: {share:.1%}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=15)
+    options = parser.parse_args()
+    app = App("--checkpoint", "bundled", HF_HUB_OFFLINE="1")
+    try:
+        with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+            browser = launch(playwright, camera_clip(Path(folder)))
+            visitor = Visitor(browser, "", permissions=["camera"])
+            meter = Meter(app.port)
+            two_visits(visitor, meter)
+            camera(visitor, app, options.seconds)
+            visitor.close()
+    finally:
+        app.stop()
