@@ -28,10 +28,10 @@ TITLES = {
     "sheep.jpg": "A sheep",
     "cows.jpg": "Cows",
     "cat.jpg": "A kitten",
-    "horses.jpg": "Horses",
+    "horses.jpg": "Horses, a hard one",
     "swans.jpg": "Swans and cygnets",
     "wine.jpg": "A bottle of wine",
-    "dogs.jpg": "Two dogs",
+    "dogs.jpg": "Two dogs, a hard one",
     "musicians.jpg": "Musicians, a hard one",
 }
 """In the order of the filmstrip; the first is what a first visit shows."""

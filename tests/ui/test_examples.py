@@ -38,7 +38,7 @@ def test_the_command_writes_what_is_shipped(tmp_path: Path):
                 assert best == pytest.approx(known, abs=1e-3), AGAIN
 
 
-def test_one_example_is_labelled_hard_and_a_first_visit_finds_something():
-    assert sum("hard" in entry["title"] for entry in examples.index()) == 1
+def test_hard_examples_are_labelled_so_and_a_first_visit_finds_something():
+    assert 1 <= sum("hard" in entry["title"] for entry in examples.index()) < 4
     first = json.loads((examples.SHIPPED / "sheep.json").read_text())
     assert all(layer["scores"][0] > 0.4 for layer in first["layers"])
