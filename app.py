@@ -7,7 +7,7 @@ import sys
 import threading
 
 DRAIN_SECONDS = 25
-HURRY_SECONDS = 6
+HURRY_SECONDS = 8
 
 
 def main() -> None:
