@@ -35,6 +35,7 @@ class RtStage extends AppElement {
     const offered = SOURCES.filter((one) => this.app.rpc || !one.needsServer);
     const sources = [{ name: "photo", title: "Photo" }, ...offered];
     this.innerHTML = `
+      <p class="problem" role="alert" hidden></p>
       <div class="frame" tabindex="0" role="group">
         <canvas class="backdrop" width="48" height="36" aria-hidden="true"></canvas>
         <div class="media"><img alt="" hidden /></div>
@@ -50,8 +51,7 @@ class RtStage extends AppElement {
             .join("")}</div>
           <button type="button" class="add" aria-haspopup="dialog">+ Your picture</button>
         </div>
-      </div>
-      <p class="problem" role="alert" hidden></p>`;
+      </div>`;
     this.append(create("rt-filmstrip", this.app));
     this.boxes.canvas.setAttribute("aria-hidden", "true");
     this.$(".media").after(this.boxes.canvas);
