@@ -3,11 +3,17 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from ..checkpoints.catalog import BUNDLED
+from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER
 from ..checkpoints.loading import load
 from ..errors import BadInput
-from ..evaluation.faithfulness import measure_faithfulness
+from ..evaluation.faithfulness import (
+    Faithfulness,
+    measure_faithfulness,
+    shipped,
+    weights_digest,
+)
 from ..media.fetch import fetch
 from ..media.images import read_picture
 from ..media.inspection_pictures import write_inspection
@@ -23,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default=BUNDLED, help="hub id, local folder or 'bundled' (default)"
     )
-    parser.add_argument("--json", action="store_true", help="write inspection.json, too")
+    parser.add_argument(
+        "--json", action="store_true", help="write inspection.json, too; or print figures as JSON"
+    )
     parser.add_argument(
         "--faithfulness",
         nargs=2,
@@ -37,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.faithfulness:
         instances, images = options.faithfulness
-        print(_measure(instances, images, options.checkpoint, options.images))
+        report = _measure(instances, images, options.checkpoint, options.images)
+        print(json.dumps(_figures(report, options.checkpoint)) if options.json else report)
         return 0
     if not options.picture or not options.out:
         raise BadInput("Give a picture and --out DIR, or --faithfulness INSTANCES IMAGES.")
@@ -46,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     query = found.ranked(options.object)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        written = write_inspection(found, query, image, options.out)
+        tested = shipped(BUNDLED_FOLDER) if options.checkpoint == BUNDLED else None
+        note = tested.sentence() if tested else ""
+        written = write_inspection(found, query, image, options.out, {"Looked": note})
         if options.json:
             written.append(options.out / "inspection.json")
             written[-1].write_text(json.dumps(found.to_json(query)) + "\n")
@@ -68,7 +79,13 @@ def _read(picture: str) -> bytes:
         raise BadInput(f"{picture} could not be read: {error.strerror}.") from None
 
 
-def _measure(instances: Path, images: Path, checkpoint: str, most: int | None) -> object:
+def _figures(report: Faithfulness, checkpoint: str) -> dict[str, Any]:
+    """As they lie beside a checkpoint."""
+    folder = BUNDLED_FOLDER if checkpoint == BUNDLED else Path(checkpoint)
+    return {"weights": weights_digest(folder), **report.to_json()}
+
+
+def _measure(instances: Path, images: Path, checkpoint: str, most: int | None) -> Faithfulness:
     try:
         names = [entry["file_name"] for entry in json.loads(instances.read_text())["images"]]
     except OSError as error:

@@ -3,12 +3,13 @@
 import base64
 import html
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..model.inspection import Inspection
+from ..model.inspection import MAP_STEPS, Inspection
 from .colors import class_color
 
 SIDE = 960
@@ -31,8 +32,17 @@ _PANELS = (
 )
 
 
-def write_inspection(found: Inspection, query: int, image: Image.Image, folder: Path) -> list[Path]:
-    """Write the panels of one query, and `report.html`, into a folder; gives their paths."""
+def write_inspection(
+    found: Inspection,
+    query: int,
+    image: Image.Image,
+    folder: Path,
+    notes: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write the panels of one query, and `report.html`, into a folder; gives their paths.
+
+    `notes`: more to say in the report, by the panel's title.
+    """
     canvas = _Canvas(found, query, image)
     panels = (
         _png(canvas.born()),
@@ -40,7 +50,7 @@ def write_inspection(found: Inspection, query: int, image: Image.Image, folder: 
         _film([canvas.everyone(time) for time in _times(found)]),
         _png(_sheet([canvas.looked(k) for k in range(1, found.layers + 1)], 3)),
         _png(_sheet([canvas.rivals(k) for k in (0, (found.layers + 1) // 2, found.layers)], 3)),
-        _png(_sheet(canvas.maps(), 3)),
+        _png(_sheet(canvas.maps(), 4)),
     )
     contents = dict(zip((name for name, _, _ in _PANELS), panels, strict=True))
     written = []
@@ -48,7 +58,7 @@ def write_inspection(found: Inspection, query: int, image: Image.Image, folder: 
         written.append(folder / name)
         written[-1].write_bytes(content)
     written.append(folder / "report.html")
-    written[-1].write_text(_report(found, query, contents), encoding="utf-8")
+    written[-1].write_text(_report(found, query, contents, notes or {}), encoding="utf-8")
     return written
 
 
@@ -61,7 +71,7 @@ class _Canvas:
         self.size = _shrunk(image.size, self.scale)
         self.shown = image.resize(self.size)
         self.color = class_color(found.class_names[found.labels[-1, query]])
-        self.font = ImageFont.load_default(max(13, SIDE // 55))
+        self.fonts = {n: ImageFont.load_default(14 * n) for n in (1, 3, 4)}
 
     def born(self) -> Image.Image:
         picture = self._dark(0.4)
@@ -123,7 +133,7 @@ class _Canvas:
         pen.line((x - 12, y, x + 12, y), fill="white", width=3)
         pen.line((x, y - 12, x, y + 12), fill="white", width=3)
         picture = self._near(picture)
-        self._caption(picture, f"layer {layer}")
+        self._caption(picture, f"layer {layer}", 3)
         return picture
 
     def rivals(self, stage: int) -> Image.Image:
@@ -135,12 +145,12 @@ class _Canvas:
             self._draw(pen, self._box(other, stage), (213, 217, 220, strength), 2)
         self._draw(pen, self._box(self.query, stage), self.color, 4)
         picture = self._near(picture)
-        self._caption(picture, f"{_stage(stage)}: {self.found.scores[stage, self.query]:.2f}")
+        self._caption(picture, f"{_stage(stage)}: {self.found.scores[stage, self.query]:.2f}", 3)
         return picture
 
     def maps(self) -> list[Image.Image]:
         pictures = []
-        for step in ("backbone", "ccff", "aifi"):  # three, three and one
+        for step in MAP_STEPS:  # three and one in a row, then three
             maps = self.found.energy[step]
             for level, values in enumerate(maps):
                 if step == "aifi" and level < len(maps) - 1:
@@ -149,7 +159,7 @@ class _Canvas:
                 picture = Image.fromarray(_heat_grid(spread))
                 picture = picture.resize(self.size, Image.Resampling.NEAREST)
                 words = f"{_STEP_WORDS[step]}, {values.shape[1]} x {values.shape[0]}"
-                self._caption(picture, words)
+                self._caption(picture, words, 4)
                 pictures.append(picture)
         return pictures
 
@@ -192,11 +202,12 @@ class _Canvas:
             for x in (x0, x1):
                 pen.line((x, y, x, min(y + 9, y1)), fill="white", width=2)
 
-    def _caption(self, picture: Image.Image, words: str) -> None:
-        pen = ImageDraw.Draw(picture)
-        _, _, width, height = pen.textbbox((0, 0), words, font=self.font)
-        pen.rectangle((0, 0, width + 16, height + 14), fill="#14171a")
-        pen.text((8, 6), words, fill="white", font=self.font)
+    def _caption(self, picture: Image.Image, words: str, beside: int = 1) -> None:
+        """Large enough to be read where `beside` pictures stand in a row."""
+        pen, font = ImageDraw.Draw(picture), self.fonts[beside]
+        _, _, width, height = pen.textbbox((0, 0), words, font=font)
+        pen.rectangle((0, 0, width + 16 * beside, height + 14 * beside), fill="#14171a")
+        pen.text((8 * beside, 6 * beside), words, fill="white", font=font)
 
 
 def _shrunk(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -225,7 +236,7 @@ def _heat_grid(values: np.ndarray) -> np.ndarray:
 def _sheet(pictures: list[Image.Image], columns: int) -> Image.Image:
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + 8) - 8, rows * (height + 8) - 8), "white")
+    sheet = Image.new("RGBA", (columns * (width + 8) - 8, rows * (height + 8) - 8))
     for number, picture in enumerate(pictures):
         sheet.paste(picture, (number % columns * (width + 8), number // columns * (height + 8)))
     return sheet.resize(_shrunk(sheet.size, 2 / columns))
@@ -247,7 +258,9 @@ def _film(frames: list[Image.Image]) -> bytes:
     return buffer.getvalue()
 
 
-def _report(found: Inspection, query: int, contents: dict[str, bytes]) -> str:
+def _report(
+    found: Inspection, query: int, contents: dict[str, bytes], notes: Mapping[str, str]
+) -> str:
     """One page without anything from elsewhere."""
     label = html.escape(found.class_names[found.labels[-1, query]])
     level, row, column = found.token_place(int(found.chosen[query]))
@@ -258,7 +271,8 @@ def _report(found: Inspection, query: int, contents: dict[str, bytes]) -> str:
         for stage in range(found.layers + 1)
     )
     figures = "".join(
-        f"<section><h2>{title}</h2><p>{words}</p><img alt='{title}' src='data:image/"
+        f"<section><h2>{title}</h2><p>{words} {html.escape(notes.get(title, ''))}</p>"
+        f"<img alt='{title}' src='data:image/"
         f"{name.rsplit('.', 1)[1]};base64,{base64.b64encode(contents[name]).decode()}'></section>"
         for name, title, words in _PANELS
     )

@@ -5,7 +5,8 @@ import re
 from functools import cache
 from typing import Any
 
-from ..checkpoints.catalog import BUNDLED_FOLDER, CATALOGUE
+from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER, CATALOGUE
+from ..evaluation.faithfulness import shipped
 from ..media.images import MAX_BYTES
 from ..serving.service import Service
 from . import examples
@@ -41,7 +42,11 @@ def static_config(front_end: FrontEnd) -> dict[str, Any]:
     assert first, "index.json lists only what is there"
     return {
         "checkpoints": [
-            {**one.to_json(), "measured": measured() if one.id == "bundled" else None}
+            {
+                **one.to_json(),
+                "measured": measured() if one.id == BUNDLED else None,
+                "faithfulness": faithfulness() if one.id == BUNDLED else None,
+            }
             for one in CATALOGUE
         ],
         "examples": shipped,
@@ -60,3 +65,10 @@ def measured() -> dict[str, list[float]] | None:
         return None
     cells = [[float(cell) for cell in row.split("|") if cell.strip()] for _, row in rows]
     return {"ap": [row[0] for row in cells], "ms": [row[-1] for row in cells]}
+
+
+@cache
+def faithfulness() -> str | None:
+    """Whether the bundled checkpoint's detections rest on what they looked at: a sentence."""
+    tested = shipped(BUNDLED_FOLDER)
+    return tested.sentence() if tested else None

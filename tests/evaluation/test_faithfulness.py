@@ -1,12 +1,23 @@
 """Blotting out what a detection looked at, against the same area elsewhere."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
-from rtdetr_demo.evaluation.faithfulness import BLOTTED, CELLS, measure_faithfulness, weight_map
+from rtdetr_demo.evaluation.faithfulness import (
+    BLOTTED,
+    CELLS,
+    FILE,
+    Faithfulness,
+    measure_faithfulness,
+    shipped,
+    weight_map,
+    weights_digest,
+)
 from rtdetr_demo.evaluation.faithfulness import _masks as masks
 from rtdetr_demo.media.images import read_picture
 from rtdetr_demo.model.detector import Detector
@@ -41,3 +52,32 @@ def test_the_report_counts_what_it_measured(bundled):
     assert 1 <= report.pictures <= 2
     assert all(-1 <= fall <= 1 for fall in report.fall.values())
     assert "most sampling weight" in str(report)
+
+
+REPORT = Faithfulness(
+    detections=7,
+    pictures=3,
+    score=0.8,
+    fall={"weight": 0.3, "inside": 0.2, "outside": 0.1},
+    wins={"inside": 0.7, "outside": 0.9},
+    interval={"inside": (0.01, 0.2), "outside": (0.1, 0.3)},
+)
+
+
+def test_the_sentence_tells_what_was_found_and_whether_it_holds():
+    assert "takes 0.30 from a score of 0.80" in REPORT.sentence()
+    assert "does rest on" in REPORT.sentence()
+    chance = replace(REPORT, interval={**REPORT.interval, "inside": (-0.01, 0.2)})
+    assert "trust them with care" in chance.sentence()
+
+
+def test_figures_are_told_only_of_the_weights_that_they_were_measured_on(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert shipped(tmp_path) is None
+    figures = {"weights": weights_digest(tmp_path), **REPORT.to_json()}
+    (tmp_path / FILE).write_text(json.dumps(figures))
+    found = shipped(tmp_path)
+    assert found
+    assert found.sentence() == REPORT.sentence()
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    assert shipped(tmp_path) is None

@@ -75,7 +75,7 @@ class RtInside extends AppElement {
              <button type="button" aria-pressed="true">this one</button><button type="button" aria-pressed="false">all queries</button>
            </div><div class="told"></div>`,
         )}
-        ${panel("looked", `<div class="heads choice" role="group" aria-label="Head"></div><div class="told"></div>`)}
+        ${panel("looked", `<div class="heads choice" role="group" aria-label="Head"></div><div class="told"></div><p class="tested"></p>`)}
         ${panel("silenced", `<div class="rivals told"></div>`)}
         <section class="card panel saw" aria-labelledby="inside-saw">
           <div class="lead">${heading("saw")}</div><div class="maps"></div>${reading("saw")}
@@ -230,6 +230,8 @@ class RtInside extends AppElement {
     this.$(".panels").hidden = false;
     this.$(".about").textContent =
       `${query.label}, query ${query.query + 1} of ${overview.chosen.length} in ${overview.checkpoint}.`;
+    this.$(".tested").textContent =
+      this.app.config.checkpoints.find(({ id }) => id === overview.checkpoint)?.faithfulness ?? "";
     if (isNew) {
       const stages = overview.film.length - 1;
       this.$(".time input", HTMLInputElement).max = String(stages);

@@ -235,7 +235,7 @@ export function tellSilenced(scene) {
   const now =
     stage === last
       ? ""
-      : ` At ${stageName(stage)} there ${doubles[stage] === 1 ? "is" : "are"} ${doubles[stage]}.`;
+      : ` At ${stageName(stage)} there ${doubles[stage] === 1 ? "is" : "are"} ${doubles[stage] || "none"}.`;
   const share = (/** @type {number[]} */ passed) =>
     stage === 0 ? "" : `${(passed[stage - 1] / query.even_share).toFixed(1)}×`;
   const rows = query.rivals

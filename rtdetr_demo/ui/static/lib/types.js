@@ -100,6 +100,7 @@
  * @property {number} threshold
  * @property {Record<string, number | null>} published
  * @property {{ap: number[], ms: number[]} | null} measured  by depth, as its model card reports
+ * @property {string | null} [faithfulness]  whether its detections rest on what they looked at
  *
  * @typedef {Object} Example
  * @property {string} name
