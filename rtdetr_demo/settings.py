@@ -69,7 +69,9 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(
         None, description="folder for uploads and results (default: among temporary files)"
     )
-    data_gb: float = Field(4.0, gt=0, description="room that results and videos may take in all")
+    data_gb: float = Field(
+        4.0, gt=0, description="room that uploads, results and videos may take in all"
+    )
     api_queue: int = Field(128, ge=1, description="most pictures of API requests that wait")
     api_share: int = Field(64, ge=1, description="most of these of one key or address")
     api_rate: int = Field(

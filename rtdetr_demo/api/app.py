@@ -61,7 +61,7 @@ class Api:
         `max_upload`: bytes of one upload; `page`: what the page serves beside Gradio.
         """
         settings = self.service.settings
-        uploads = Uploads(self.service.scratch, max_upload)
+        uploads = Uploads(self.service.scratch, max_upload, self.service.store_bytes)
         return [
             Middleware(ApiMiddleware, api=self.app),
             Middleware(LoginMiddleware, settings=settings, keys=self.keys),

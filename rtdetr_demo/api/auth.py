@@ -6,12 +6,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradio.context import LocalContext
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.requests import Request
 
 from ..errors import Overloaded, TooLarge
 from ..settings import Settings
+from ..zero_gpu import is_zero_gpu
 from .errors import Refusal
 
 
@@ -114,3 +117,13 @@ class Rate:
                 )
         for account in client.accounts:
             self._hits.hit(self._limit, account, cost=pictures)
+
+
+def act_for(request: Request) -> None:
+    """On a ZeroGPU Space, count the cards that this context is lent from here on as this visitor's.
+
+    Whose they are is told by the request's header `X-IP-Token`, which the Hub sets; without it they
+    count as the Space's own. For its own routes Gradio does this itself.
+    """
+    if is_zero_gpu():
+        LocalContext.request.set(request)  # type: ignore[arg-type]

@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import metrics
 from ..errors import DemoError, Overloaded
 from ..serving.scheduler import GOING_DOWN
-from .auth import Client, Keys, RequestContext
+from .auth import Client, Keys, RequestContext, act_for
 from .errors import Refusal, answer_of, our_fault
 from .hosts import FORWARDING
 from .limits import BodyBudget, Gone, send_in_pieces, take_in, while_there
@@ -113,6 +114,7 @@ class GatewayMiddleware:
                 _check_values(headers, body)
                 self._check_open()  # it may have taken its time
                 with self._counted(context.client):
+                    act_for(Request(scope))
                     await while_there(self._app, scope, receive, send, body)
         finally:
             self.inside -= 1

@@ -9,6 +9,7 @@ import logging
 import re
 import secrets
 import shutil
+import threading
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -20,7 +21,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import Overloaded, TooLarge
-from ..serving.scratch import Scratch
+from ..serving.quota import past_quota
+from ..serving.scratch import Scratch, folder_bytes
 from .errors import Refusal
 from .limits import PATIENCE, Gone, take_in
 
@@ -28,6 +30,8 @@ MAX_FILES = 16
 MAX_UPLOADS = 32
 OWN_UPLOADS = 4
 """Uploads that are under way at once, in all and of one address."""
+MAX_HELD = 400
+"""Files that lie there at once."""
 
 _FIELD = "files"
 _MARGIN = 2**20
@@ -37,11 +41,18 @@ log = logging.getLogger(__name__)
 
 
 class Uploads:
-    """Takes files of at most `max_bytes` a request into the scratch folder."""
+    """Takes files of at most `max_bytes` a request into the scratch folder.
 
-    def __init__(self, scratch: Scratch, max_bytes: int):
+    The oldest go where they take more than `most_bytes` in all, and an address's oldest where its
+    own take more than a share of that (`quota.OWN_SHARE`).
+    """
+
+    def __init__(self, scratch: Scratch, max_bytes: int, most_bytes: float = float("inf")):
         self.scratch = scratch
         self._max_bytes = max_bytes
+        self._most_bytes = most_bytes
+        self._held: list[tuple[str, Path]] = []
+        self._guard = threading.Lock()
         self._under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
@@ -62,12 +73,12 @@ class Uploads:
             raise
         self._under_way[client] += 1
         try:
-            paths = await self._take(receive, headers)
+            paths = await self._take(receive, headers, client)
         finally:
             self._under_way -= Counter([client])
         await JSONResponse(paths)(scope, receive, send)
 
-    async def _take(self, receive: Receive, headers: Headers) -> list[str]:
+    async def _take(self, receive: Receive, headers: Headers, client: str) -> list[str]:
         # What the parser writes are files without a name: they are gone when it is.
         parser = MultiPartParser(
             headers, self._pieces(receive, headers), max_files=MAX_FILES, max_fields=MAX_FILES
@@ -83,7 +94,7 @@ class Uploads:
             files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
             if not files or len(files) < len(form.multi_items()):
                 raise Refusal(400, f"Send files, and nothing else, in the field `{_FIELD}`.")
-            return [str(await asyncio.to_thread(self._keep, file)) for file in files]
+            return [str(await asyncio.to_thread(self._keep, file, client)) for file in files]
         finally:
             await form.close()
 
@@ -109,7 +120,7 @@ class Uploads:
             if not message.get("more_body"):
                 return
 
-    def _keep(self, file: UploadFile) -> Path:
+    def _keep(self, file: UploadFile, client: str) -> Path:
         folder = self.scratch.uploads / secrets.token_hex(16)
         folder.mkdir()
         path = folder / _safe_name(file.filename or "")
@@ -120,7 +131,17 @@ class Uploads:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        self._hold(folder, client)
         return path
+
+    def _hold(self, folder: Path, client: str) -> None:
+        """Count an upload, and delete those that are past the quota."""
+        with self._guard:
+            self._held = [(owner, one) for owner, one in self._held if one.exists()]
+            self._held.append((client, folder))
+            sizes = [(owner, folder_bytes(one)) for owner, one in self._held]
+            for index in past_quota(sizes, self._most_bytes, MAX_HELD):
+                shutil.rmtree(self._held[index][1], ignore_errors=True)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"Uploads end at {self._max_bytes // 2**20} MB here. Send a smaller file.")

@@ -1,6 +1,7 @@
 """Long work in the background, for people who watch its progress from a page."""
 
 import atexit
+import contextvars
 import logging
 import secrets
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Busy, DemoError, Expired
+from .quota import past_quota
 from .scratch import Scratch, folder_bytes
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ class Job:
 
     id: str
     folder: Path
+    owner: str
+    """Whom its files count against, such as a visitor's address."""
     progress: Any = None
     result: Any = None
     error: str = ""
@@ -40,8 +44,9 @@ class Job:
 class Jobs:
     """At most `running` jobs at a time; the last `kept` results stay, older ones are deleted.
 
-    So are the oldest where their files take more than `most_bytes`. A job that nobody has asked for
-    in `patience` seconds is stopped. Each has a folder for its files. `what` names the work in
+    So are the oldest where their files take more than `most_bytes`, and an owner's oldest where
+    theirs are more than a share of either (`quota.OWN_SHARE`). A job that nobody has asked for in
+    `patience` seconds is stopped. Each has a folder for its files. `what` names the work in
     sentences: "videos".
     """
 
@@ -66,27 +71,27 @@ class Jobs:
         atexit.register(self.close)
         threading.Thread(target=self._stop_abandoned, name="jobs", daemon=True).start()
 
-    def start(self, work: Callable[[Job], Any]) -> Job:
+    def start(self, work: Callable[[Job], Any], owner: str) -> Job:
         """Begin with a piece of work, which gets its job and gives its result.
 
-        Raises Busy past the limit.
+        It runs in the caller's context (`contextvars`). Raises Busy past the limit, and NoRoom
+        where the disk is full.
         """
         self._scratch.check_room()
-        job = Job(
-            secrets.token_urlsafe(16), self._scratch.folder(self._what) / secrets.token_hex(8)
-        )
-        job.thread = threading.Thread(target=self._run, args=(job, work), daemon=True)
+        folder = self._scratch.folder(self._what) / secrets.token_hex(8)
+        job = Job(secrets.token_urlsafe(16), folder, owner)
+        run = contextvars.copy_context().run
+        job.thread = threading.Thread(target=run, args=(self._run, job, work), daemon=True)
         with self._lock:
             if sum(one.running for one in self._jobs.values()) >= self._running:
                 raise Busy(
                     f"As many {self._what} are being worked on as this machine does at once: "
                     f"{self._running}. Try again in a few minutes."
                 )
-            held = sum(folder_bytes(one.folder) for one in self._jobs.values())
-            for name in [name for name, one in self._jobs.items() if not one.running]:
-                if len(self._jobs) >= self._kept or held > self._most_bytes:
-                    held -= folder_bytes(self._jobs[name].folder)
-                    shutil.rmtree(self._jobs.pop(name).folder, ignore_errors=True)
+            ended = [one for one in self._jobs.values() if not one.running]
+            held = [(one.owner, folder_bytes(one.folder)) for one in ended]
+            for index in past_quota([*held, (owner, 0)], self._most_bytes, self._kept):
+                shutil.rmtree(self._jobs.pop(ended[index].id).folder, ignore_errors=True)
             self._jobs[job.id] = job
             job.folder.mkdir()
             job.thread.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import Expired
 from ..predictions import Predictions
+from .quota import past_quota
 from .scratch import Scratch, folder_bytes
 
 CAPACITY = 200
@@ -17,11 +18,15 @@ CAPACITY = 200
 
 @dataclass(frozen=True)
 class Result:
-    """Predictions and the folder that holds the picture they are of (`original`)."""
+    """Predictions and the folder that holds the picture they are of (`original`).
+
+    `owner`: whom it counts against, such as a visitor's address.
+    """
 
     id: str
     folder: Path
     predictions: Predictions
+    owner: str
 
     @property
     def original(self) -> Path:
@@ -31,7 +36,8 @@ class Result:
 class ResultStore:
     """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted.
 
-    So are the oldest of those where their files, downloads included, take more than `most_bytes`.
+    So are the oldest of those where their files, downloads included, take more than `most_bytes`,
+    and an owner's oldest where theirs are more than a share of either (`quota.OWN_SHARE`).
     """
 
     def __init__(
@@ -50,20 +56,20 @@ class ResultStore:
                 self._kept[name] = dataclasses.replace(self._kept[name], predictions=predictions)
         return self.get(name)
 
-    def keep(self, content: bytes, predictions: Predictions) -> Result:
-        """Store a result with the bytes of its picture."""
+    def keep(self, content: bytes, predictions: Predictions, owner: str) -> Result:
+        """Store a result with the bytes of its picture. Raises NoRoom where the disk is full."""
         self._scratch.check_room(len(content))
         name = secrets.token_urlsafe(16)
-        result = Result(name, self._scratch.folder("results") / name, predictions)
+        result = Result(name, self._scratch.folder("results") / name, predictions, owner)
         result.folder.mkdir(parents=True)
         result.original.write_bytes(content)
         with self._lock:
             self._kept[name] = result
-            sizes = [folder_bytes(one.folder) for one in self._kept.values()]
-            dropped = []
-            while len(sizes) > 1 and (len(sizes) > self._capacity or sum(sizes) > self._most_bytes):
-                del sizes[0]
-                dropped.append(self._kept.popitem(last=False)[1])
+            kept = list(self._kept.values())
+            held = [(one.owner, folder_bytes(one.folder)) for one in kept]
+            dropped = [kept[i] for i in past_quota(held, self._most_bytes, self._capacity)]
+            for old in dropped:
+                del self._kept[old.id]
         for old in dropped:
             shutil.rmtree(old.folder, ignore_errors=True)
         return result

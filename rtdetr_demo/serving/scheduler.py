@@ -1,6 +1,8 @@
 """What stands between many clients and one model: a bounded queue, and passes that are shared."""
 
 import asyncio
+import contextvars
+import functools
 import math
 import threading
 import time
@@ -159,12 +161,16 @@ class Queue:
                 self._changed.notify_all()
 
     def submit(self, client: str, work: Callable[[], T], ticket: str = "") -> "Future[T]":
-        """Run `work` in this client's turn; cancelling the future before that takes it out."""
+        """Run `work` in this client's turn, in the caller's context (`contextvars`).
+
+        Cancelling the future before that takes it out.
+        """
         future: Future[T] = Future()
+        in_context = functools.partial(contextvars.copy_context().run, work)
         with self._changed:
             if self._closed:
                 raise Busy(GOING_DOWN)
-            self._waiting.setdefault(client, deque()).append(_Waiting(future, work, ticket))
+            self._waiting.setdefault(client, deque()).append(_Waiting(future, in_context, ticket))
             self._changed.notify_all()
         future.add_done_callback(lambda done: self._forget(client, done))
         return future

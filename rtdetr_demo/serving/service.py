@@ -58,8 +58,8 @@ class Service:
         self.settings = settings
         self.scratch = scratch or Scratch(settings.data_dir)
         self.pictures = DecoderPool()
-        self.store_bytes = settings.data_gb * 2**30 / 2
-        """What results may take on the disk, and videos as much again."""
+        self.store_bytes = settings.data_gb * 2**30 / 3
+        """What uploads may take on the disk; results and videos as much again each."""
         self.queue = Queue(settings.api_queue, settings.api_share)
         self.queue.start_workers(WORKERS)
         self._began: dict[str, str] = {}

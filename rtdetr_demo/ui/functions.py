@@ -33,7 +33,7 @@ def server_functions(
         image = service.pictures.read(content)
         predictions = service.detect(image, request.checkpoint, **request.shape)
         if request.result is None:
-            result = results.keep(content, predictions)
+            result = results.keep(content, predictions, visitor())
         else:
             result = results.replace(request.result, predictions)
         detector = service.detector(predictions.checkpoint)

@@ -10,7 +10,7 @@ from ..serving.jobs import Job, Jobs
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import DISPLAY_SIZE, Detect, colors, data_url, picture_of
-from .rpc import Request, Which, answering, cancelling
+from .rpc import Request, Which, answering, cancelling, visitor
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Report
@@ -70,7 +70,7 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
 
             return carry_out(detector, image, plan, tell, job.stop)
 
-        return {"id": jobs.start(work).id}
+        return {"id": jobs.start(work, visitor()).id}
 
     @answering(Which)
     def measured(request: Which) -> dict:

@@ -12,7 +12,7 @@ from ..media import images as sources
 from ..predictions import Selection, check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .rpc import in_turn
+from .rpc import in_turn, visitor
 
 TOOL = "detect_objects"
 SHOWN_SIZE = 1024
@@ -54,7 +54,8 @@ def add_tools(service: Service, results: ResultStore) -> None:
             drawn = export.annotate(picture, predictions.select(*selection))
             if max(drawn.size) > SHOWN_SIZE:
                 drawn = ImageOps.contain(drawn, (SHOWN_SIZE, SHOWN_SIZE))
-            file = results.keep(content, predictions).folder / "detections.jpg"
+            kept = results.keep(content, predictions, visitor())
+            file = kept.folder / "detections.jpg"
             buffer = io.BytesIO()
             drawn.save(buffer, "JPEG", quality=88)
             file.write_bytes(buffer.getvalue())

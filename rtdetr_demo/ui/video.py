@@ -14,7 +14,7 @@ from ..serving.service import Service
 from ..video.options import FILES, Limits, Options, Progress
 from ..video.runner import process
 from .pictures import SAMPLE_CLIP, data_url, inside
-from .rpc import Shaped, Which, answering, cancelling
+from .rpc import Shaped, Which, answering, cancelling, visitor
 
 if TYPE_CHECKING:
     from ..video.options import Summary
@@ -75,7 +75,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
                 if job.progress is not None:
                     job.progress.preview = None  # nobody looks at it any more
 
-        return {"id": jobs.start(work).id}
+        return {"id": jobs.start(work, visitor()).id}
 
     @answering(Which)
     def video_state(request: Which) -> dict:

@@ -718,7 +718,7 @@ def test_the_page_is_served_while_the_api_is_busy(app: App, client: OpenAI, mode
             waits.append(timed(ask))
         return waits
 
-    visitor = Caller(app)
+    visitor = Caller(app.url)
     with ThreadPoolExecutor(16) as pool:
         programs = [pool.submit(keep_asking) for _ in range(16)]
         try:

@@ -1,5 +1,6 @@
 """What a stranger can do to the server over HTTP, and what stands in the way."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,10 @@ import httpx
 import pytest
 
 from rtdetr_demo.api.gradio_routes import OPEN, is_open
+from rtdetr_demo.api.uploads import Uploads
 from rtdetr_demo.errors import DemoError
+from rtdetr_demo.serving import scratch as scratch_module
+from rtdetr_demo.serving.scratch import Scratch
 from tests.support.app import App, free_port
 from tests.support.paths import EXAMPLES, REPO
 
@@ -232,6 +236,34 @@ def test_uploads_are_kept_whole_or_not_at_all(app: App):
     healthy(app)
 
 
+def test_uploads_of_one_visitor_make_room_for_each_other_and_not_at_the_cost_of_others(tmp_path):
+    scratch = Scratch(tmp_path)
+    uploads = Uploads(scratch, 2**20, most_bytes=400_000)
+
+    def send(client: str) -> Path:
+        content, answers = b"x" * 40_000, []
+        body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        body += content + b"\r\n--b--\r\n"
+        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+
+        async def receive() -> dict:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def answer(message: dict) -> None:
+            answers.append(message.get("body", b""))
+
+        asyncio.run(
+            uploads({"type": "http", "method": "POST", "headers": headers}, receive, answer, client)
+        )
+        return Path(json.loads(b"".join(answers))[0])
+
+    theirs = send("them")
+    mine = [send("me") for _ in range(5)]
+    assert theirs.exists()
+    assert [one.exists() for one in mine] == [False, False, False, True, True]
+    scratch.close()
+
+
 def test_an_upload_over_the_limit_is_refused_before_it_is_sent(app: App):
     line = socket.create_connection(("127.0.0.1", app.port), timeout=20)
     line.sendall(
@@ -243,13 +275,8 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_sent(app: App):
 
 
 def test_a_full_disk_is_said_before_an_upload_is_taken(app: App, monkeypatch: pytest.MonkeyPatch):
-    import asyncio
-
-    from rtdetr_demo.api.uploads import Uploads
-    from rtdetr_demo.serving import scratch as scratch_module
-
     monkeypatch.setattr(scratch_module, "SPARE_BYTES", 2**62)
-    scratch = scratch_module.Scratch()
+    scratch = Scratch()
     headers = [(b"content-type", b"multipart/form-data; boundary=b"), (b"content-length", b"9")]
     scope = {"type": "http", "method": "POST", "headers": headers}
 

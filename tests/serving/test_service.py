@@ -23,7 +23,7 @@ SORRY = "Something went wrong"
 
 @pytest.fixture(scope="module")
 def call(app: App) -> Caller:
-    return Caller(app)
+    return Caller(app.url)
 
 
 # --- The Gradio API ------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Calle
     pictures = [picture(number) for number in range(20)]
 
     def visit(number: int) -> list[dict]:
-        visitor = Caller(app, address=f"127.0.1.{number + 1}")
+        visitor = Caller(app.url, address=f"127.0.1.{number + 1}")
         checkpoint = ("", "bundled")[number % 2]
         paths = [visitor.upload(pictures[number], f"{number}.png") for _ in range(3)]
         return [visitor("detect", {"path": path, "checkpoint": checkpoint}) for path in paths]

@@ -9,6 +9,7 @@ import pytest
 from rtdetr_demo.errors import Expired
 from rtdetr_demo.predictions import Predictions, Timing
 from rtdetr_demo.serving.jobs import Job, Jobs
+from rtdetr_demo.serving.quota import past_quota
 from rtdetr_demo.serving.result_store import ResultStore
 from rtdetr_demo.serving.scratch import Scratch
 
@@ -27,18 +28,41 @@ def scratch(tmp_path):
 
 def test_results_past_their_bytes_go_oldest_first_downloads_counted(scratch):
     results = ResultStore(scratch, most_bytes=250)
-    first, second = (results.keep(bytes(100), ONE) for _ in range(2))
+    first, second = (results.keep(bytes(100), ONE, f"visitor {n}") for n in range(2))
     (second.folder / "detections.png").write_bytes(bytes(60))
-    third = results.keep(bytes(100), ONE)
+    third = results.keep(bytes(100), ONE, "visitor 2")
     assert [one.folder.exists() for one in (first, second, third)] == [False, False, True]
     with pytest.raises(Expired):
         results.get(second.id)
 
 
+def test_a_visitor_past_their_share_loses_their_own_oldest_and_nobody_elses(scratch):
+    results = ResultStore(scratch, most_bytes=1000)
+    theirs = results.keep(bytes(200), ONE, "them")
+    mine = [results.keep(bytes(100), ONE, "me") for _ in range(4)]
+    assert [one.folder.exists() for one in (theirs, *mine)] == [True, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("held", "most_bytes", "most", "expected"),
+    [
+        ([], 10, 10, []),
+        ([("a", 100)], 10, 10, []),  # the newest stays
+        ([("a", 1), ("b", 1), ("c", 1)], 40, 2, [0]),  # by count, the oldest
+        ([("a", 8), ("b", 9), ("c", 9), ("d", 9), ("e", 9)], 40, 40, [0]),  # in all
+        ([("b", 5), ("a", 6), ("a", 6)], 40, 40, [1]),  # a's share is 10
+        ([("b", 30), ("a", 6), ("a", 4)], 40, 40, []),  # b's is past its share, and the only one
+        ([("b", 1), ("a", 1), ("a", 1), ("a", 1)], 40, 8, [1]),  # a's share is two
+    ],
+)
+def test_what_goes_past_a_quota(held, most_bytes, most, expected):
+    assert past_quota(held, most_bytes, most) == expected
+
+
 def test_a_result_that_was_dropped_does_not_come_back(scratch):
     results = ResultStore(scratch, capacity=1)
-    first = results.keep(b"1", ONE)
-    results.keep(b"2", ONE)
+    first = results.keep(b"1", ONE, "visitor")
+    results.keep(b"2", ONE, "another")
     with pytest.raises(Expired):
         results.replace(first.id, ONE)
     with pytest.raises(Expired):
@@ -48,7 +72,7 @@ def test_a_result_that_was_dropped_does_not_come_back(scratch):
 def test_a_result_survives_that_the_folder_is_deleted_from_outside(scratch):
     results = ResultStore(scratch)
     shutil.rmtree(scratch.path)
-    assert results.keep(b"1", ONE).original.read_bytes() == b"1"
+    assert results.keep(b"1", ONE, "visitor").original.read_bytes() == b"1"
 
 
 def test_jobs_past_their_bytes_go_oldest_first(scratch):
@@ -59,8 +83,8 @@ def test_jobs_past_their_bytes_go_oldest_first(scratch):
         return "done"
 
     made = []
-    for _ in range(3):
-        made.append(jobs.start(work))
+    for n in range(3):
+        made.append(jobs.start(work, f"visitor {n}"))
         made[-1].thread.join(10)
     assert [job.folder.exists() for job in made] == [False, True, True]
     jobs.close()
@@ -75,7 +99,7 @@ def test_a_job_that_nobody_asks_for_ends_and_one_that_is_asked_for_does_not(scra
             stopped.set()
         return "done"
 
-    job = jobs.start(work)
+    job = jobs.start(work, "visitor")
     for _ in range(10):
         jobs.get(job.id)
         assert not job.stop.wait(0.1)

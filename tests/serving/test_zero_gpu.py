@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
+import httpx
 import pytest
 import torch
 
@@ -16,7 +18,8 @@ from rtdetr_demo.model import detector as detector_module
 from rtdetr_demo.serving.service import Service
 from rtdetr_demo.settings import Settings
 from tests.support.app import free_port
-from tests.support.paths import REPO
+from tests.support.caller import Caller
+from tests.support.paths import EXAMPLES, REPO
 from tests.support.standin import LocalServer, QuietHandler
 from tests.test_start import wait_until_ready
 
@@ -68,13 +71,22 @@ def test_the_main_process_gets_ready_without_a_card_and_a_spent_quota_is_a_sente
         try:
             wait_until_ready(process, port)
             assert service.asked == ["/startup-report"], "nothing is asked for while nobody looks"
-            answer = subprocess.run(
-                ["curl", "-s", f"http://127.0.0.1:{port}/v1/detect", "-H",
-                 "Content-Type: image/jpeg", "--data-binary", "@examples/dogs.jpg"],
-                cwd=REPO, capture_output=True, text=True, check=True,
-            )  # fmt: skip
-            assert "No card could be lent" in answer.stdout
-            assert any(path.startswith("/schedule") for path in service.asked)
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, headers={"X-IP-Token": "a.visitor.s"}) as client:
+                answer = client.post(
+                    "/v1/detect",
+                    content=(EXAMPLES / "dogs.jpg").read_bytes(),
+                    headers={"Content-Type": "image/jpeg"},
+                )
+                assert "No card could be lent" in answer.text
+            page = Caller(url, headers={"X-IP-Token": "another.visitor.s"})
+            assert "No card could be lent" in page("detect", {"example": "dogs.jpg"})["error"]
+            tokens = [
+                parse_qs(urlsplit(path).query).get("token")
+                for path in service.asked
+                if path.startswith("/schedule")
+            ]
+            assert tokens == [["a.visitor.s"], ["another.visitor.s"]]
         finally:
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=60)

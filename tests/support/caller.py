@@ -2,16 +2,20 @@
 
 import httpx
 
-from tests.support.app import App
-
 
 class Caller:
     """Calls the server functions of the page as its JavaScript does."""
 
-    def __init__(self, app: App, component: str = "page", address: str | None = None):
+    def __init__(
+        self,
+        url: str,
+        component: str = "page",
+        address: str | None = None,
+        headers: dict[str, str] | None = None,
+    ):
         """`address`: which of this machine's own it comes from, 127.0.0.1 by default."""
         line = httpx.HTTPTransport(local_address=address)
-        self.client = httpx.Client(base_url=app.url, timeout=60, transport=line)
+        self.client = httpx.Client(base_url=url, timeout=60, transport=line, headers=headers)
         components = self.client.get("/config").json()["components"]
         [self.component] = [
             one["id"] for one in components if one["props"].get("elem_id") == component

@@ -103,7 +103,7 @@ def test_two_checkpoints_stand_side_by_side(browser: Browser, app: App):
 
 @pytest.fixture(scope="module")
 def call(app: App) -> Caller:
-    return Caller(app)
+    return Caller(app.url)
 
 
 @pytest.mark.parametrize(

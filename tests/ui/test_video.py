@@ -107,7 +107,7 @@ def test_a_file_that_is_no_video_is_a_sentence(browser: Browser, app: App, tmp_p
 
 @pytest.fixture(scope="module")
 def call(app: App) -> Caller:
-    return Caller(app)
+    return Caller(app.url)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
 
         return run
 
-    first = jobs.start(work(clip))
+    first = jobs.start(work(clip), "visitor")
     with pytest.raises(Busy, match="Try again"):
-        jobs.start(work(clip))
+        jobs.start(work(clip), "visitor")
     while first.progress is None:
         time.sleep(0.01)
     first.stop.set()
@@ -157,12 +157,12 @@ def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
     assert look(first.folder / "annotated.mp4")["times"]
     letter = tmp_path / "letter.mp4"
     letter.write_text("no video")
-    failed = jobs.start(work(letter))
+    failed = jobs.start(work(letter), "visitor")
     assert failed.thread
     failed.thread.join(10)
     assert "no video" in failed.error
     assert not failed.folder.exists()
-    third = jobs.start(work(clip))
+    third = jobs.start(work(clip), "visitor")
     with pytest.raises(Expired):
         jobs.get(first.id)
     assert not first.folder.exists()
