@@ -8,6 +8,7 @@ warming up and after the rest, and exits 1 where one of them has grown by more t
 
 import argparse
 import base64
+import functools
 import io
 import os
 import random
@@ -21,10 +22,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from PIL import Image
 
 from tests.support.app import App
+from tests.support.caller import Caller
 from tests.support.paths import EXAMPLES
+from tests.ui.test_frames import message, watching
 
 REST_SECONDS = 90
 ALLOWED = {"memory MB": 30, "files": 8, "threads": 4, "scratch MB": 5, "children": 0}
@@ -116,15 +122,56 @@ def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
     }
 
 
-def video(stop: threading.Event, temporary: Path, done: Counter) -> None:
-    """Clip after clip, in a process of its own, as the video source does it."""
-    import subprocess
+def at_the_page(app: App) -> dict[str, Callable[[], object]]:
+    """One turn of each kind of visitor of the page, through its own server functions."""
+    photo = (EXAMPLES / "dogs.jpg").read_bytes()
+    clip = (EXAMPLES / "cows.mp4").read_bytes()
 
-    while not stop.is_set():
-        out = temporary / "out.mp4"
-        command = [sys.executable, "-m", "rtdetr_demo", "video", str(EXAMPLES / "cows.mp4")]
-        subprocess.run([*command, str(out), "--layers", "1", "--stride", "5"], capture_output=True)
-        done["video"] += 1
+    def ended(page: Caller, ask: str, job: dict) -> None:
+        end = time.monotonic() + 300
+        while "id" in job and page(ask, job).get("running") and time.monotonic() < end:
+            time.sleep(1)
+
+    def detection() -> None:
+        page = Caller(app.url, address="127.0.2.1")
+        result = page("detect", {"path": page.upload(photo)})
+        page("detect", {"result": result["id"], "queries": 50, "size": 192})
+        page("original", {"result": result["id"]})
+
+    def inside() -> None:
+        page = Caller(app.url, address="127.0.2.2")
+        question = {"label": "dog", "box": [388, 575, 597, 865], "score": 0.8, "layer": 6}
+        page("inspect", {"example": "dogs.jpg", **question})
+
+    def lab() -> None:
+        page = Caller(app.url, address="127.0.2.3")
+        question = {"example": "dogs.jpg", "rounds": 3, "shapes": False}
+        ended(page, "measured", page("measure", question))
+
+    def video() -> None:
+        page = Caller(app.url, address="127.0.2.4")
+        job = page(
+            "video",
+            {"path": page.upload(clip, "cows.mp4"), "decoder_layers": 1, "threshold": 0.5,
+             "stride": 5},
+        )  # fmt: skip
+        ended(page, "video_state", job)
+
+    def hostile() -> None:
+        page = Caller(app.url, address="127.0.2.5")
+        for name in ("detect", "inspect", "measure", "video", "compare", "download"):
+            page.raw(name, {"path": "/etc/passwd", "checkpoint": "owner/none", "queries": -1})
+        page.raw("__init__", [[]])
+
+    def live() -> None:
+        with watching(app, source_address=("127.0.2.6", 0)) as ask:
+            for _ in range(30):
+                ask(message())
+
+    return {
+        "page: detection": detection, "page: inside": inside, "page: lab": lab,
+        "page: video": video, "page: hostile": hostile, "live, 30 frames": live,
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -134,43 +181,47 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder)
         os.environ["TMPDIR"] = folder
-        app = App("--checkpoint", "bundled", "--data-gb", "0.1", HF_HUB_OFFLINE="1")
+        app = App("--checkpoint", "bundled", "--data-gb", "0.03", HF_HUB_OFFLINE="1")
         while httpx.get(app.url + "/readyz").status_code != 200:
             time.sleep(0.5)
         done: Counter[str] = Counter()
-        turns = visitors(app.url)
 
-        def run(seconds: float, with_video: bool) -> None:
+        def run(seconds: float) -> None:
             stop = threading.Event()
 
-            def visit(name: str) -> None:
-                with httpx.Client(base_url=app.url, timeout=120) as client:
-                    while not stop.is_set():
-                        try:
-                            turns[name](client)
-                            done[name] += 1
-                        except (httpx.HTTPError, ConnectionError):
-                            done[f"{name} failed"] += 1
-                        stop.wait(0.2)
+            def visit(name: str, turn: Callable[[], object]) -> None:
+                while not stop.is_set():
+                    try:
+                        turn()
+                        done[name] += 1
+                    except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
+                        done[f"{name}: {type(error).__name__}"] += 1
+                    except Exception as error:
+                        done[f"{name}: {error!r:.300}"] += 1
+                    stop.wait(0.2)
 
-            threads = [threading.Thread(target=visit, args=(name,)) for name in turns]
-            if with_video:
-                threads.append(threading.Thread(target=video, args=(stop, temporary, done)))
+            client = httpx.Client(base_url=app.url, timeout=120)
+            turns = at_the_page(app) | {
+                name: functools.partial(turn, client) for name, turn in visitors(app.url).items()
+            }
+            threads = [threading.Thread(target=visit, args=turn) for turn in turns.items()]
             for thread in threads:
                 thread.start()
             time.sleep(seconds)
             stop.set()
             for thread in threads:
                 thread.join()
+            client.close()
             time.sleep(REST_SECONDS)
 
-        run(min(120, 60 * minutes / 3), False)
+        run(min(180, 60 * minutes / 3))
         before = look(app.process.pid, temporary)
-        run(60 * minutes, True)
+        run(60 * minutes)
         after = look(app.process.pid, temporary)
         healthy = app.process.poll() is None and "Traceback" not in app.printed
         app.stop()
-    print(dict(done))
+    for name, count in sorted(done.items()):
+        print(f"{count:6} {name}")
     grown = [
         name
         for name, value in after.items()
