@@ -241,7 +241,9 @@ class Service:
         """
         if self.store.is_here(checkpoint):
             return
-        if reason := hub.why_unreachable(checkpoint):
+        with self.queue.aside(OWN_FETCHES):
+            reason = hub.why_unreachable(checkpoint)
+        if reason:
             raise CheckpointError(reason)
         under_way = self.store.downloading(checkpoint)
         if under_way is None or not under_way.running:

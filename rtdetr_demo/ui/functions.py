@@ -79,7 +79,7 @@ def server_functions(
             },
         }
 
-    @answering(Checkpoint)
+    @answering(Checkpoint, service.queue)
     def download(request: Checkpoint) -> dict:
         """Begin to fetch a checkpoint from the hub; `status` tells how far it is."""
         service.try_hub(service.check(request.checkpoint or service.wanted), visitor())

@@ -12,7 +12,6 @@ import functools
 import io
 import os
 import random
-import re
 import sys
 import tempfile
 import threading
@@ -30,36 +29,10 @@ from PIL import Image
 from tests.support.app import App
 from tests.support.caller import Caller
 from tests.support.paths import EXAMPLES
+from tests.support.processes import grown, holdings
 from tests.ui.test_frames import message, watching
 
 REST_SECONDS = 90
-ALLOWED = {"memory MB": 30, "files": 8, "threads": 4, "scratch MB": 5, "children": 0}
-"""What any of them may grow beside the 5 percent, where 5 percent are less than one of a kind."""
-
-
-def children(pid: int) -> list[int]:
-    """Every descendant of a process."""
-    direct = [
-        int(one)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for one in (task / "children").read_text().split()
-    ]
-    return [*direct, *(far for one in direct for far in children(one))]
-
-
-def look(pid: int, temporary: Path) -> dict[str, float]:
-    """What the app holds."""
-    family = [pid, *children(pid)]
-    status = Path(f"/proc/{pid}/status").read_text()
-    resident = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in family)
-    files = (path for path in temporary.rglob("*") if path.is_file())
-    return {
-        "memory MB": resident * os.sysconf("SC_PAGE_SIZE") / 1e6,
-        "files": len(os.listdir(f"/proc/{pid}/fd")),
-        "threads": int(re.findall(r"Threads:\s+(\d+)", status)[0]),
-        "scratch MB": sum(path.stat().st_size for path in files) / 1e6,
-        "children": len(family) - 1,
-    }
 
 
 def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
@@ -215,22 +188,18 @@ def main() -> int:
             time.sleep(REST_SECONDS)
 
         run(min(180, 60 * minutes / 3))
-        before = look(app.process.pid, temporary)
+        before = holdings(app.process.pid, temporary)
         run(60 * minutes)
-        after = look(app.process.pid, temporary)
+        after = holdings(app.process.pid, temporary)
         healthy = app.process.poll() is None and "Traceback" not in app.printed
         app.stop()
     for name, count in sorted(done.items()):
         print(f"{count:6} {name}")
-    grown = [
-        name
-        for name, value in after.items()
-        if value > before[name] * 1.05 and value - before[name] > ALLOWED[name]
-    ]
+    more = grown(before, after)
     for name, value in after.items():
         print(f"{name:12}{before[name]:10.1f} after warming up{value:10.1f} after the rest")
-    print("grown: " + (", ".join(grown) or "nothing"), "" if healthy else "(and it is not well)")
-    return bool(grown) or not healthy
+    print("grown: " + (", ".join(more) or "nothing"), "" if healthy else "(and it is not well)")
+    return bool(more) or not healthy
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What runs below this process."""
 
 import os
+import re
 from pathlib import Path
 
 
@@ -25,3 +26,42 @@ def descendants(root: int | None = None) -> dict[int, str]:
         below |= more
         found |= {pid: commands[pid] for pid in more}
     return found
+
+
+def holdings(pid: int, folder: Path) -> dict[str, float]:
+    """What a process holds: memory with its descendants', open files, threads, the bytes of the
+    files in a folder, and descendants."""
+    family = [pid, *descendants(pid)]
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = 0
+    for one in family:
+        try:
+            resident += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+        except OSError:
+            pass  # it has ended
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            pass
+    return {
+        "memory MB": resident * os.sysconf("SC_PAGE_SIZE") / 1e6,
+        "files": len(os.listdir(f"/proc/{pid}/fd")),
+        "threads": int(re.findall(r"Threads:\s+(\d+)", status)[0]),
+        "scratch MB": size / 1e6,
+        "children": len(family) - 1,
+    }
+
+
+ALLOWED = {"memory MB": 30, "files": 8, "threads": 4, "scratch MB": 5, "children": 0}
+"""What each may grow beside 5 percent, where 5 percent are less than one of a kind."""
+
+
+def grown(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    """Which of `holdings` have grown by more than 5 percent."""
+    return [
+        name
+        for name, value in after.items()
+        if value > before[name] * 1.05 and value - before[name] > ALLOWED[name]
+    ]

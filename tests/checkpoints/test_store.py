@@ -1,0 +1,50 @@
+"""Models come and go, and what they took is given back."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import REPO
+
+ALTERNATE = """
+import re, sys, time
+from pathlib import Path
+from PIL import Image
+from rtdetr_demo.checkpoints.store import ModelStore
+from rtdetr_demo.serving.latency_worker import LatencyWorker
+
+worker = LatencyWorker("auto")
+store = ModelStore(int(sys.argv[2]), worker.add, worker.remove)
+names = [store.name_folder(folder) for folder in sorted(Path(sys.argv[1]).iterdir())]
+image = Image.open("examples/dogs.jpg").convert("RGB")
+for turn in range(10):
+    store.get(names[turn % 2]).detect(image, 1)
+    time.sleep(3)  # long enough for its measurement to be under way
+    print(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1], flush=True)
+assert len(names) == 2 and len(store.loaded()) == 1
+worker.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_checkpoints_that_take_turns_take_no_more_memory_each_time(random_r50, tmp_path: Path):
+    for name in ("one", "other"):
+        shutil.copytree(random_r50, tmp_path / name, copy_function=os.link)
+    room = 250 * 2**20  # for one of them
+    output = subprocess.run(
+        [sys.executable, "-c", ALTERNATE, tmp_path, str(room)],
+        cwd=REPO,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert output.returncode == 0, output.stderr
+    resident = [int(line) / 1024 for line in output.stdout.split()]
+    print("resident MB:", *map(round, resident))
+    assert max(resident[-4:]) - max(resident[2:6]) < 100
