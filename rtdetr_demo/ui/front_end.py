@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .joined_modules import JoinedModules, imports
 from .pictures import SAMPLE_CLIP
 
 STATIC = Path(__file__).parent / "static"
@@ -25,13 +26,16 @@ _TYPES = {
     ".mjs": "text/javascript",
     ".woff2": "font/woff2",
     ".gz": "application/gzip",
+    ".map": "application/json",
 }
-_TEXT = (".js", ".mjs", ".css", ".json", ".svg", ".html", ".txt")
+_TEXT = (".js", ".mjs", ".css", ".json", ".map", ".svg", ".html", ".txt")
+MAIN, MAP, STYLES = "main.js", "main.js.map", "styles.css"
 _LAYERS = "@layer tokens, base, components, state;\n"
 
 
 class FrontEnd:
-    """Every file of a folder of static files, and `styles.css`, which is all of `styles/` in one.
+    """Every file of a folder of static files; `styles.css`, which is all of `styles/` in one; and
+    `main.js`, which holds all that it imports as it loads (what workers import stays apart).
 
     They lie under `root`, "page/HASH", HASH over all that they hold. Imports between modules are
     relative, so they stay within one version. What lies in `vendor/` is large and changes only by
@@ -46,37 +50,54 @@ class FrontEnd:
         self._packed: dict[tuple[str, str], bytes] = {}
 
     @cached_property
+    def names(self) -> list[str]:
+        """What is served, by name."""
+        inside = {*self._joined.names} - {MAIN}
+        styles = [name for name in self.files if name.startswith("styles/")]
+        return [*(name for name in self.files if name not in inside | {*styles}), STYLES, MAP]
+
+    @cached_property
     def root(self) -> str:
         """Path of the files, without a slash at either end."""
         digest = hashlib.sha256()
-        for name, path in self.files.items():
+        for name in self.names:
             digest.update(f"{name}\0".encode())
-            digest.update(b"" if _is_vendored(name) else path.read_bytes())
+            digest.update(b"" if _is_vendored(name) else self.content(name) or b"")
         return f"{PREFIX}/{digest.hexdigest()[:12]}"
 
     @cached_property
-    def styles(self) -> bytes:
-        """The style sheet."""
-        names = [name for name in self.files if name.startswith("styles/")]
-        return (_LAYERS + "\n".join(self.files[name].read_text() for name in names)).encode()
+    def _joined(self) -> JoinedModules:
+        workers = [name for name in self.files if name.endswith("_worker.js")]
+        apart, wanted = set[str](), workers
+        while wanted:
+            name = wanted.pop()
+            if name not in apart:
+                apart.add(name)
+                wanted += imports(name, self._text(name))
+        return JoinedModules(self._text, MAIN, frozenset(apart))
 
     @property
     def modules(self) -> list[str]:
-        """The modules that `main.js` needs at once, itself included: for `modulepreload`."""
-        wanted, found = ["main.js"], list[str]()
-        while wanted:
-            name = wanted.pop()
-            if name not in found:
-                found.append(name)
-                wanted += _imports(name, self.files[name].read_text())
-        return found
+        """The modules that are fetched at once: for `modulepreload`."""
+        return [MAIN, *self._joined.outside]
 
     def content(self, name: str) -> bytes | None:
-        """A file as it is, or None where there is none of this name."""
-        if name == "styles.css":
-            return self.styles
-        path = self.files.get(name)
-        return path.read_bytes() if path else None
+        """A file as it is served, or None where there is none of this name."""
+        if name not in self.names:
+            return None
+        if name == STYLES:
+            sheets = [self._text(one) for one in self.files if one.startswith("styles/")]
+            return (_LAYERS + "\n".join(sheets)).encode()
+        if name == MAIN:
+            return self._joined.code.encode()
+        if name == MAP:
+            return self._joined.source_map.encode()
+        if name.endswith(".js") and not _is_vendored(name):
+            return self._joined.link(name, self._text(name)).encode()
+        return self.files[name].read_bytes()
+
+    def _text(self, name: str) -> str:
+        return self.files[name].read_text()
 
     def packed(self, name: str, encoding: str) -> bytes | None:
         """A file in an encoding of HTTP ("br", "gzip", "identity")."""
@@ -155,18 +176,3 @@ def file_headers(cache: str) -> dict[str, str]:
 
 def _is_vendored(name: str) -> bool:
     return name.startswith("vendor/")
-
-
-def _imports(name: str, source: str) -> list[str]:
-    """The modules that one imports as it loads, by their names."""
-    found = []
-    for line in source.splitlines():
-        if line.startswith(("import ", "export ", "} from ")) and ('"./' in line or '"../' in line):
-            parts = list(PurePosixPath(name).parent.parts)
-            for part in line.rsplit('"', 2)[1].split("/"):
-                if part == "..":
-                    parts.pop()
-                elif part != ".":
-                    parts.append(part)
-            found.append("/".join(parts))
-    return found

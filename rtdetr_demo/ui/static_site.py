@@ -38,7 +38,7 @@ def build(detector: "Detector", out: Path) -> Iterator[str]:
     version = model["manifest"].split("/")[-2][:8]
     root = out / f"{front_end.root}-{version}"
     yield "the page"
-    for name in [*front_end.files, "styles.css"]:
+    for name in front_end.names:
         if not name.startswith(("examples/", "site/", "vendor/")):
             _write(root / name, front_end.content(name))
     shutil.copytree(STATIC / "vendor", out / "page" / "vendor")
@@ -83,7 +83,7 @@ def _write_frame(out: Path, root: Path, front_end: FrontEnd, title: str) -> None
     kept = sorted(
         path.relative_to(out).as_posix()
         for path in (out / "page").rglob("*")
-        if path.is_file() and path.suffix not in (".onnx", ".gz", ".txt", ".md")
+        if path.is_file() and path.suffix not in (".onnx", ".gz", ".txt", ".md", ".map")
     )
     words = {
         "base": base,

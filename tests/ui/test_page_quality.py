@@ -19,8 +19,7 @@ AXE = REPO / "tests/js/node_modules/axe-core/axe.min.js"
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 MAX_SHIFT = 0.02
 MAX_BYTES = 250_000
-MAX_REQUESTS = 28
-"""Modules are fetched one by one, all at once, while Gradio's own files are on their way."""
+MAX_REQUESTS = 20
 
 WATCH_SHIFTS = """
   window.shift = 0;
