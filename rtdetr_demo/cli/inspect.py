@@ -80,9 +80,10 @@ def _read(picture: str) -> bytes:
 
 
 def _figures(report: Faithfulness, checkpoint: str) -> dict[str, Any]:
-    """As they lie beside a checkpoint."""
+    """As they lie beside a checkpoint; of a hub's, without what its weights are known by."""
     folder = BUNDLED_FOLDER if checkpoint == BUNDLED else Path(checkpoint)
-    return {"weights": weights_digest(folder), **report.to_json()}
+    weights = {"weights": weights_digest(folder)} if folder.is_dir() else {}
+    return {**weights, **report.to_json()}
 
 
 def _measure(instances: Path, images: Path, checkpoint: str, most: int | None) -> Faithfulness:

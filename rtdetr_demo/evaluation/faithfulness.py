@@ -51,25 +51,25 @@ class Faithfulness:
         """Figures to 0.001."""
         return json.loads(json.dumps(asdict(self)), parse_float=lambda one: round(float(one), 3))
 
-    @property
-    def holds(self) -> bool:
-        """Whether `weight` takes more than every other way, beyond what chance gives."""
-        return all(low > 0 for low, _ in self.interval.values())
-
     def sentence(self) -> str:
-        """What was found, for visitors."""
+        """What was found, for visitors, with what is to be thought of it."""
         fall = self.fall
+        more = {way for way, (low, _) in self.interval.items() if low > 0}
+        if more == {"inside", "outside"}:
+            verdict = "So a detection does rest on the places that it looked at."
+        elif more == {"outside"}:
+            verdict = (
+                "So the places tell which object a detection looked at, but not which parts of it "
+                "decide: do not read more into single dots."
+            )
+        else:
+            verdict = "So these are not the places that a detection rests on: trust them with care."
         return (
             f"Put to the test on {self.detections} detections of this checkpoint in "
             f"{self.pictures} photographs: blotting out the {100 * BLOTTED:.0f} % of the picture "
             f"where most of the weight lies takes {fall['weight']:.2f} from a score of "
-            f"{self.score:.2f}, as much at random inside the box {fall['inside']:.2f}, outside "
-            f"it {fall['outside']:.2f}. "
-            + (
-                "So a detection does rest on what it looked at."
-                if self.holds
-                else "So these places are not what a detection rests on most: trust them with care."
-            )
+            f"{self.score:.2f}; as much at random inside the box takes {fall['inside']:.2f}, "
+            f"outside it {fall['outside']:.2f}. {verdict}"
         )
 
     def __str__(self) -> str:

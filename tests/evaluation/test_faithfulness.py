@@ -64,11 +64,14 @@ REPORT = Faithfulness(
 )
 
 
-def test_the_sentence_tells_what_was_found_and_whether_it_holds():
-    assert "takes 0.30 from a score of 0.80" in REPORT.sentence()
-    assert "does rest on" in REPORT.sentence()
-    chance = replace(REPORT, interval={**REPORT.interval, "inside": (-0.01, 0.2)})
-    assert "trust them with care" in chance.sentence()
+@pytest.mark.parametrize(
+    ("inside", "outside", "words"),
+    [(0.01, 0.1, "does rest on"), (-0.01, 0.1, "which object"), (-0.01, -0.1, "trust them with")],
+)
+def test_the_sentence_tells_what_was_found_and_what_to_think_of_it(inside, outside, words):
+    report = replace(REPORT, interval={"inside": (inside, 0.2), "outside": (outside, 0.3)})
+    assert "takes 0.30 from a score of 0.80" in report.sentence()
+    assert words in report.sentence()
 
 
 def test_figures_are_told_only_of_the_weights_that_they_were_measured_on(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 from gradio_client import Client, handle_file
 from playwright.sync_api import Browser, expect
 
+from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
+from rtdetr_demo.evaluation.faithfulness import shipped
 from tests.support.app import App
 from tests.support.paths import EXAMPLES
 from tests.support.visitor import Visitor
@@ -47,6 +49,15 @@ def test_every_panel_draws_says_and_explains(visitor: Visitor):
         expect(panel.locator("details p")).to_be_visible()
     over = "inside => inside.scrollWidth - inside.clientWidth"
     assert page.locator("rt-inside").evaluate(over) <= 0
+
+
+def test_it_says_whether_detections_rest_on_what_they_looked_at(visitor: Visitor):
+    tested = shipped(BUNDLED_FOLDER)
+    told = visitor.page.locator("rt-inside .looked .tested")
+    if tested:
+        expect(told).to_have_text(tested.sentence())
+    else:
+        expect(told).to_be_hidden()
 
 
 def test_the_ladder_is_the_playhead_and_the_film_moves_the_ladder(visitor: Visitor):
