@@ -33,8 +33,9 @@ import(new URL("main.js", here)).then((main) =>
 # Gradio's frame round the page: no padding, our paper, and the scheme told to whoever inherits it.
 _FRAME = """
 <style>
-  html body { color-scheme: light; --body-background-fill: #f7f7f5; }
-  html body.dark.dark { color-scheme: dark; --body-background-fill: #0f1214; }
+  html body { color-scheme: light; --body-background-fill: #f7f7f5; background: #f7f7f5; }
+  html body.dark.dark { color-scheme: dark; --body-background-fill: #0f1214; background: #0f1214; }
+  html body gradio-app footer > .divider { display: none; }
   html body gradio-app .gradio-container.gradio-container { overflow: visible; }
   html body #page { min-height: 100vh; }
   html body #page .html-container.html-container { padding: 0; }

@@ -35,14 +35,18 @@ function page() {
   const app = {
     store,
     config: { examples: [], checkpoints: [], serving: "new" },
-    detector: () => ({ detect, again: ({ source }, ...rest) => detect(source, ...rest) }),
+    detector: () => ({
+      status: async () => store.get().status,
+      detect,
+      again: ({ source }, ...rest) => detect(source, ...rest),
+    }),
   };
   return { actions: new Actions(app), store, asked, answers, tells };
 }
 
 const resultOf = (source, checkpoint) => ({
   source,
-  settings: { checkpoint },
+  settings: { checkpoint, queries: null, size: null },
   predictions: { classes: [] },
   depth: 6,
   id: "1",
@@ -87,4 +91,17 @@ test("who waits in line is told how many go first, until the answer is there", a
   await done;
   tells[0](2);
   assert.equal(store.get().busy, "");
+});
+
+test("an address that asks for another shape has the picture looked at again, and only then", async () => {
+  const { actions, store, asked, answers } = page();
+  store.set({ status: { ...store.get().status, checkpoint: "old" } });
+  await actions.follow({ example: "shipped.jpg" });
+  assert.deepEqual(asked, []);
+  store.set({ queries: 50 });
+  const done = actions.follow({ example: "shipped.jpg" });
+  await new Promise((later) => setTimeout(later));
+  answers[0]();
+  await done;
+  assert.deepEqual(asked, [{ example: "shipped.jpg" }]);
 });

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from tests.support.app import App
+from tests.support.clips import make_clip
 from tests.support.paths import EXAMPLES
 from tests.support.standin import PictureHost
 from tests.support.visitor import Visitor
@@ -385,6 +386,21 @@ def test_a_picture_is_pasted_and_dropped_anywhere(at_desk: Visitor):
         page.evaluate_handle(DROPPED, list(PHOTO.read_bytes())),
     )
     at_desk.wait_for("s.result.title === 'p.jpg' && !s.busy")
+
+
+def test_a_video_dropped_on_a_photo_opens_as_a_video(at_desk: Visitor, tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.mp4", frames=5, sound=None)
+    data = at_desk.page.evaluate_handle(
+        """(bytes) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(bytes)], "clip.mkv"));
+          return data;
+        }""",
+        list(clip.read_bytes()),
+    )
+    at_desk.page.dispatch_event("body", "drop", {"dataTransfer": data})
+    at_desk.wait_for("s.source === 'video' && s.video?.title === 'clip.mkv'")
+    expect(at_desk.page.locator("rt-video-panel .run")).to_be_visible()
 
 
 def test_a_snapshot_is_taken_and_a_refused_camera_is_a_sentence(at_desk: Visitor):

@@ -67,6 +67,16 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
     viewer.page.locator("rt-video video").evaluate("v => {v.pause(); v.currentTime = 1}")
     viewer.wait_for("s.result.predictions.layers[0].scores.length > 1")
     assert all(label for label, _ in viewer.boxes())
+    # While it plays, its classes are switched, and keep their places.
+    viewer.page.locator("rt-video video").evaluate("v => v.play()")
+    labels = viewer.state("s.video.outcome.labels")
+    chips = viewer.page.locator("rt-confidence [data-label]")
+    assert chips.evaluate_all("all => all.map(one => one.dataset.label)") == labels
+    chips.first.click()
+    viewer.wait_for(f"s.hidden.has({labels[0]!r})")
+    viewer.page.locator("rt-video video").evaluate("v => {v.pause(); v.currentTime = 1}")
+    assert labels[0] not in {label for label, _ in viewer.boxes()}
+    viewer.page.get_by_role("button", name="show all").click()
     viewer.slide("threshold", 0.99)
     assert viewer.boxes() == []
     with viewer.page.expect_download() as caught:

@@ -70,13 +70,8 @@ export async function mount({ element, config, server = null, upload, base }) {
   root.append(create("rt-app", app));
   if (isFirst && store.get().source === "photo") welcome(app, asked.state);
   keepAddress(app);
-  if (photo) app.actions.openPhoto(photo).then(() => putDepth(store, asked.state.depth));
-  app.actions.refreshStatus().then(() => {
-    // The first picture was shipped with detections of the bundled checkpoint, and with no times.
-    if (!isFirst) return;
-    if (store.get().queries || store.get().size) app.actions.again();
-    else app.actions.catchUp();
-  });
+  const followed = app.actions.follow(photo);
+  if (photo) followed.then(() => putDepth(store, asked.state.depth));
 }
 
 /**
@@ -157,18 +152,11 @@ function keepAddress({ store, config, actions }) {
     isLeading = true;
     clearTimeout(timer);
     const { state, photo } = read(location.search);
-    const before = store.get();
     const usual = initial(config);
     const rest = { ...pick(usual, STEPPED), ...state };
     delete rest.depth; // it waits for the picture
     store.set(rest);
-    const now = store.get().result?.source;
-    const wanted = photo ?? { example: config.examples[0].name };
-    if (store.get().source !== "photo") isLeading = false;
-    else if (now?.url !== wanted.url || now?.example !== wanted.example)
-      await actions.openPhoto(wanted);
-    else if (before.checkpoint !== rest.checkpoint || before.runtime !== rest.runtime)
-      await actions.chooseCheckpoint(rest.checkpoint ?? "");
+    await actions.follow(photo);
     putDepth(store, state.depth);
     isLeading = false;
   });

@@ -10,6 +10,9 @@ const BINS = 40;
  * @typedef {import("../lib/types.js").State} State
  */
 class RtConfidence extends AppElement {
+  /** What stands as chips. */
+  markup = "";
+
   render() {
     this.innerHTML = `
       <section class="card" aria-labelledby="confidence-title">
@@ -63,32 +66,50 @@ class RtConfidence extends AppElement {
 
   /** @param {State} state */
   #chips(state) {
-    const { result, depth, threshold, hidden, hideDoubles } = state;
+    const { result, depth, threshold, hidden, hideDoubles, source, video } = state;
     const all = shown(state);
     if (!result || !all || !hasLayer(result, depth)) return;
-    const counts = countClasses(select(result.predictions, depth, threshold));
+    let counts = countClasses(select(result.predictions, depth, threshold));
+    // In a clip every class of it keeps its place, whatever this frame shows.
+    if (source === "video" && video?.outcome)
+      counts = video.outcome.labels.map((name) => [name, new Map(counts).get(name) ?? 0]);
     for (const label of hidden)
       if (!counts.some(([name]) => name === label)) counts.push([label, 0]);
+    const chips = counts.map(([label]) => {
+      const [color] = result.colors[label] ?? ["#888"];
+      return (
+        `<button type="button" data-label="${escapeText(label)}" aria-pressed="${!hidden.has(label)}">` +
+        `<i style="background:${color}"></i>${escapeText(label)} <b></b></button>`
+      );
+    });
+    this.#put(
+      (chips.length
+        ? chips.join("")
+        : '<span class="hint">Nothing scores above the threshold.</span>') +
+        (hidden.size
+          ? '<button type="button" data-act="all" class="plain">show all</button>'
+          : "") +
+        `<button type="button" data-act="doubles" class="toggle" aria-pressed="${hideDoubles}" ` +
+        `title="Boxes of one class that overlap by more than 0.7 (IoU): the best stays">` +
+        `${hideDoubles ? "doubles hidden" : "hide doubles"} <b></b></button>`,
+    );
+    const numbers = [...counts.map(([, count]) => count), all.doubles[depth - 1]];
+    this.$$(".chips b").forEach((place, i) => (place.textContent = String(numbers[i])));
+  }
+
+  /**
+   * The chips themselves stay from frame to frame, so that they can be clicked.
+   *
+   * @param {string} markup
+   */
+  #put(markup) {
+    if (this.markup === markup) return;
+    this.markup = markup;
     const root = /** @type {ShadowRoot} */ (this.getRootNode());
     const focused = this.contains(root.activeElement)
       ? /** @type {HTMLElement} */ (root.activeElement).dataset
       : {};
-    const doubles = all.doubles[depth - 1];
-    const chips = counts.map(([label, count]) => {
-      const [color] = result.colors[label] ?? ["#888"];
-      return (
-        `<button type="button" data-label="${escapeText(label)}" aria-pressed="${!hidden.has(label)}">` +
-        `<i style="background:${color}"></i>${escapeText(label)} <b>${count}</b></button>`
-      );
-    });
-    this.$(".chips").innerHTML =
-      (chips.length
-        ? chips.join("")
-        : '<span class="hint">Nothing scores above the threshold.</span>') +
-      (hidden.size ? '<button type="button" data-act="all" class="plain">show all</button>' : "") +
-      `<button type="button" data-act="doubles" class="toggle" aria-pressed="${hideDoubles}" ` +
-      `title="Boxes of one class that overlap by more than 0.7 (IoU): the best stays">` +
-      `${hideDoubles ? "doubles hidden" : "hide doubles"} <b>${doubles}</b></button>`;
+    this.$(".chips").innerHTML = markup;
     const again = focused.label
       ? this.querySelector(`[data-label="${CSS.escape(focused.label)}"]`)
       : focused.act && this.querySelector(`[data-act="${focused.act}"]`);

@@ -9,7 +9,8 @@ import "./rt-export.js";
  * @typedef {"label" | "score" | "x" | "y" | "width" | "height" | "area"} Column
  */
 
-const ROWS_AT_ONCE = 24;
+/** As many as are in sight. */
+const ROWS_AT_ONCE = 12;
 /** @type {[Column, string][]} */
 const COLUMNS = [
   ["label", "label"],

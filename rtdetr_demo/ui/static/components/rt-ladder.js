@@ -148,7 +148,7 @@ class RtLadder extends AppElement {
       box.innerHTML = segments
         .map(
           ({ name, kind, share, layer }) =>
-            `<span class="${kind}" style="flex-grow:${share.toFixed(5)}" ${layer ? `data-layer="${layer}"` : ""}><b>${name}</b></span>`,
+            `<span class="${kind}" title="${layer ? `decoder layer ${layer}` : name}" style="flex-grow:${share.toFixed(5)}" ${layer ? `data-layer="${layer}"` : ""}><b>${name}</b></span>`,
         )
         .join("");
       const total = latency?.total_ms.at(-1);

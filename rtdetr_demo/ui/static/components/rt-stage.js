@@ -19,6 +19,8 @@ const DIVIDER_KEYS = { ArrowLeft: -0.02, ArrowRight: 0.02, Home: -1, End: 1 };
 class RtStage extends AppElement {
   /** @type {{detections: Detection[], ghosts: Detection[]}} */
   drawn = { detections: [], ghosts: [] };
+  /** @type {import("../lib/labels.js").Rect[] | null} */
+  obstacles = null;
   boxes = new BoxCanvas(document.createElement("canvas"));
   dragging = false;
   /** @type {import("../lib/types.js").Result | null} */
@@ -83,6 +85,7 @@ class RtStage extends AppElement {
     const { store } = this.app;
     const observer = new ResizeObserver(() => this.#resize());
     observer.observe(this.frame);
+    observer.observe(this.$("rt-filmstrip"));
     this.atEnd(() => observer.disconnect());
     this.on(this.$(".media > img"), "load", () => this.#paintBackdrop());
     this.on(this.$(".add"), "click", async () => {
@@ -261,8 +264,15 @@ class RtStage extends AppElement {
     }
   }
 
-  /** What lies over the picture, so that no label lies under it. */
+  /**
+   * What lies over the picture, so that no label lies under it; asked of the browser once for each
+   * size of the frame, as the answer costs a layout.
+   */
   #obstacles() {
+    return (this.obstacles ??= this.#findObstacles());
+  }
+
+  #findObstacles() {
     const origin = this.frame.getBoundingClientRect();
     return [this.$(".sources"), this.$(".add"), this.$("rt-filmstrip")]
       .map((element) => element.getBoundingClientRect())
@@ -277,6 +287,7 @@ class RtStage extends AppElement {
 
   #resize() {
     const { width, height } = this.frame.getBoundingClientRect();
+    this.obstacles = null;
     this.boxes.resize(width, height);
     this.lastResult = null; // no motion: everything lies elsewhere now
     this.#draw(this.app.store.get());

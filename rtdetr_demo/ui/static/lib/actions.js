@@ -89,17 +89,26 @@ export class Actions {
     );
   }
 
+  /** Whether the picture on the stage was looked at otherwise than it would be now. */
+  get isStale() {
+    const { result, status, runtime, queries, size } = this.state;
+    if (!result?.source || !status?.here) return false;
+    const { settings } = result;
+    return (
+      settings.checkpoint !== status.checkpoint ||
+      settings.queries !== queries ||
+      settings.size !== size ||
+      Boolean(settings.own) !== (runtime === "device")
+    );
+  }
+
   /**
-   * Look again of the page's own accord, where another checkpoint has come than the one that looked.
-   * What the visitor has asked for goes first, and may leave nothing to do.
+   * Look again of the page's own accord, if there is cause. What the visitor has asked for goes
+   * first, and may leave none. Nothing else decides this.
    */
   async catchUp() {
-    const before = this.state.result;
     while (this.state.busy) await this.underWay;
-    const { result, status, runtime } = this.state;
-    if (!result || !status?.here) return;
-    const isServers = runtime === "device" && result === before;
-    if (result.settings.checkpoint !== status.checkpoint || isServers) await this.again();
+    if (this.isStale) await this.again();
   }
 
   /**
@@ -111,6 +120,22 @@ export class Actions {
   }
 
   /**
+   * Do as an address says: the settings in it stand in the store already.
+   *
+   * @param {PhotoSource | null} photo  null: none is named
+   */
+  async follow(photo) {
+    const status = this.refreshStatus();
+    const { source, result } = this.state;
+    if (source !== "photo") return;
+    const wanted = photo ?? { example: this.app.config.examples[0].name };
+    if (result?.source?.url !== wanted.url || result?.source?.example !== wanted.example)
+      return this.openPhoto(wanted);
+    await status;
+    await this.catchUp();
+  }
+
+  /**
    * Use another checkpoint from now on.
    *
    * @param {string} checkpoint  "": whatever serves
@@ -119,7 +144,7 @@ export class Actions {
     // Queries and size were chosen for the one before.
     this.app.store.set({ checkpoint, queries: null, size: null, status: null });
     await this.refreshStatus();
-    if (this.state.status?.here) await this.again();
+    await this.catchUp();
   }
 
   /**
@@ -138,7 +163,7 @@ export class Actions {
     const shape = runtime === "device" ? { queries: null, size: null } : {};
     this.app.store.set({ runtime, status: null, problem: "", ...shape });
     await this.refreshStatus();
-    if (this.state.status?.here) await this.again();
+    await this.catchUp();
   }
 
   /**
@@ -268,8 +293,7 @@ export class Actions {
     if (this.state.runtime !== "device") return;
     // A link may open an example before it is known whether this device is ready.
     if (!this.state.status) await this.refreshStatus();
-    const { status, result, busy } = this.state;
-    if (status?.here && !busy && result?.source?.example === example.name) await this.again();
+    await this.catchUp();
   }
 
   /**
@@ -310,7 +334,7 @@ export class Actions {
     try {
       const result = await work((ahead) => {
         if (turn === this.turn && this.state.busy)
-          this.app.store.set({ busy: `${busy}: ${ahead} before you` });
+          this.app.store.set({ busy: ahead ? `${busy}: ${ahead} before you` : busy });
       });
       if (turn !== this.turn) return;
       this.app.store.set({ busy: "" });

@@ -435,6 +435,7 @@ export class DeviceDetector {
         queries: null,
         size: null,
         runtime: `this device, ${this.#runtime}`,
+        own: true,
       },
       depth,
       id: null,

@@ -63,8 +63,10 @@ export class Rpc {
   async callInTurn(name, request, tell = () => undefined) {
     const ticket = Math.random().toString(36).slice(2);
     const watch = setInterval(async () => {
-      const { ahead } = await this.call("ahead", { ticket }).catch(() => ({ ahead: null }));
-      if (ahead) tell(ahead);
+      const place = await this.call("ahead", { ticket }).catch(() => null);
+      if (!place) return;
+      tell(place.ahead ?? 0);
+      if (place.ahead === null) clearInterval(watch); // its turn has come
     }, PLACE_EVERY_MS);
     try {
       return await this.call(name, { ...request, ticket });

@@ -35,6 +35,7 @@
  * @property {number | null} queries  null: as many as the checkpoint has
  * @property {number | null} size  side of the input in pixels; null: the checkpoint's own
  * @property {string} runtime  what ran it, for people: "OpenVINO", "this device, WebAssembly"
+ * @property {boolean} [own]  whether the visitor's own device ran it
  *
  * @typedef {Object} PhotoSource
  * A picture to detect in: exactly one of these.
