@@ -627,6 +627,22 @@ def test_whoever_sends_too_much_hears_when_to_come_back(guarded: App):
     assert response.status_code == 413  # never possible here, so no reason to come back
 
 
+def test_an_inspection_needs_a_key_and_a_place_as_a_detection_does(guarded: App):
+    url = f"{guarded.url}/v1/inspect"
+    assert httpx.post(url, json={"image_url": data_uri()}).status_code == 401
+    ask = {"image_url": "data:image/jpeg;base64," + base64.b64encode(heavy_picture()).decode()}
+
+    def inspect(_: int) -> httpx.Response:
+        return httpx.post(url, json=ask, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(inspect, range(16)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert all(check_error(answer)["code"] == "rate_limit_exceeded" for answer in refused)
+
+
 def test_a_checkpoint_that_is_not_in_memory_is_loaded(guarded: App):
     headers = {"Authorization": f"Bearer {KEY}"}
     body = {"image_url": data_uri(), "model": "bundled"}
