@@ -155,7 +155,7 @@ class Dispatcher:
         context.facts |= {"checkpoint": detector.checkpoint, "pictures": len(pictures)}
         workers = WORKERS if detector.device.type == "cpu" else 2 * BATCH
         self.queue.start_workers(max(workers, self.service.passes))
-        with self.queue.places(context.client.accounts, len(pictures)):
+        with self.queue.reserve(context.client.accounts, len(pictures)):
             self._rate.count(context.client, len(pictures))
             answers = [
                 asyncio.create_task(self._answer(context.client, one, work)) for one in pictures

@@ -1,4 +1,4 @@
-"""Who may use the device next, and how many may watch live."""
+"""The device's lock: first come, first served."""
 
 import threading
 from collections import deque
@@ -6,9 +6,9 @@ from types import TracebackType
 
 
 class FairLock:
-    """A lock that is handed on in the order of asking, so that nobody who waits is overtaken.
+    """A mutex that is granted in the order of requests (FIFO).
 
-    A viewer asks again only when the frame before is answered, so that among viewers this order is
+    A live viewer requests it again only when the frame before is answered: among viewers FIFO is
     round-robin.
     """
 
@@ -40,4 +40,4 @@ class FairLock:
 
 
 DEVICE_LOCK = FairLock()
-"""One pass at a time, whatever the model: two at once on one device only slow each other down."""
+"""Held for each forward pass of any model: two at once on one device slow each other down."""

@@ -1,4 +1,4 @@
-"""What stands between many clients and one model: a bounded queue, and passes that are shared."""
+"""Between many clients and one model: a bounded fair queue, micro-batches, a limit on viewers."""
 
 import asyncio
 import contextvars
@@ -25,12 +25,11 @@ T = TypeVar("T")
 GOING_DOWN = "This server is going down. Send this to it again in a moment."
 
 
-MAX_ASIDE = 64
-"""Pieces of work that may be waiting for another server, or for a checkpoint, at once."""
-
+MAX_WAITING_OUTSIDE = 64
+"""Tasks that may have released their worker slot at once; see `Queue.slot_released`."""
 
 CLOSE_SECONDS = 5.0
-"""How long closing waits for what runs, which may be another server's to end."""
+"""Seconds that `Queue.close` waits for running tasks, which may hang on another server."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +40,10 @@ class _Waiting:
 
 
 class Queue:
-    """Runs work in a few threads, its workers, taking its clients by turns.
+    """Runs tasks in worker threads, round-robin over clients, and bounds the pictures it holds.
 
-    `capacity` places in all, `share` of them for one client: a picture holds its place from the
-    moment it is admitted until it is answered, so that memory and waiting are bounded.
+    `capacity`: pictures that may be held at once, in all; `share`: the most of these for one
+    client. A picture counts from its admission (`reserve`) until it is answered.
     """
 
     def __init__(self, capacity: int, share: int):
@@ -60,38 +59,39 @@ class Queue:
         self._slots = 0
         self._running = 0
         self._returning = 0
-        self._aside: Counter[str] = Counter()
+        self._released: Counter[str] = Counter()
         self._own = threading.local()
 
     def start_workers(self, count: int) -> None:
-        """Let `count` pieces of work run at once, or more if that has been said before."""
+        """Raise the number of tasks that run at once to `count`; it never falls."""
         with self._changed:
             self._slots = max(self._slots, count)
             self._start_threads()
             self._changed.notify_all()
 
     def _start_threads(self) -> None:
-        while len(self._workers) < self._slots + self._aside.total() and not self._closed:
+        while len(self._workers) < self._slots + self._released.total() and not self._closed:
             self._workers.append(threading.Thread(target=self._run, daemon=True))
             self._workers[-1].start()
 
     @contextmanager
-    def aside(self, own: int) -> Iterator[None]:
-        """Let other work run while this waits for something other than the processor.
+    def slot_released(self, limit: int) -> Iterator[None]:
+        """Free the calling task's worker slot for the block, which waits for I/O.
 
-        For work of this queue, which then runs on once there is room again; elsewhere it does
-        nothing. Raises Overloaded where `own` pieces of the same client's work stand aside.
+        When the block ends, the task waits for a free slot and goes on. Outside of a task of this
+        queue it does nothing. Raises Overloaded where `limit` tasks of the same client, or
+        `MAX_WAITING_OUTSIDE` of all, have released theirs.
         """
         client: str | None = getattr(self._own, "client", None)
         if client is None:
             yield
             return
         with self._changed:
-            if self._aside[client] >= own or self._aside.total() >= MAX_ASIDE:
+            if self._released[client] >= limit or self._released.total() >= MAX_WAITING_OUTSIDE:
                 raise Overloaded(
                     "Too much is waiting for other servers. Try again in a moment.", 5.0
                 )
-            self._aside[client] += 1
+            self._released[client] += 1
             self._running -= 1
             self._start_threads()
             self._changed.notify_all()
@@ -103,19 +103,19 @@ class Queue:
                 self._changed.wait_for(lambda: self._running < self._slots or self._closed)
                 self._returning -= 1
                 self._running += 1
-                self._aside -= Counter([client])
+                self._released -= Counter([client])
 
     async def ask(self, client: str, work: Callable[[], T], ticket: str = "") -> T:
-        """Hold a place for `work`, run it in this client's turn, and give what it gives.
+        """Reserve room for one picture, run `work` in a worker and return its result.
 
-        `ticket`: the client's own name for it, by which `ahead` finds it. Raises Overloaded where
-        there is no place, and what `work` raises.
+        `ticket`: the client's name for this task, for `ahead`. Raises Overloaded where there is no
+        room, and what `work` raises.
         """
-        with self.places([f"address {client}"], 1):
+        with self.reserve([f"address {client}"], 1):
             return await asyncio.wrap_future(self.submit(client, work, ticket))
 
     def ahead(self, client: str, ticket: str) -> int | None:
-        """How many pieces of work will run before this one; None where it does not wait."""
+        """Number of tasks that will start before this one; None where it is not waiting."""
         with self._changed:
             works = self._waiting.get(client, ())
             mine = next((n for n, one in enumerate(works) if one.ticket == ticket), None)
@@ -130,10 +130,11 @@ class Queue:
             return count
 
     @contextmanager
-    def places(self, clients: Sequence[str], count: int) -> Iterator[None]:
-        """Hold `count` places on the account of each of `clients`.
+    def reserve(self, clients: Sequence[str], count: int) -> Iterator[None]:
+        """Count `count` pictures against the capacity, and the share of each of `clients`, for
+        the block.
 
-        Raises Overloaded where so many are not free, and TooLarge where they never will be.
+        Raises Overloaded where they do not fit now, TooLarge where they never will.
         """
         most = min(self.share, self.capacity)
         if count > most:
@@ -161,9 +162,9 @@ class Queue:
                 self._changed.notify_all()
 
     def submit(self, client: str, work: Callable[[], T], ticket: str = "") -> "Future[T]":
-        """Run `work` in this client's turn, in the caller's context (`contextvars`).
+        """Append `work` to this client's tasks; it runs in the caller's context (`contextvars`).
 
-        Cancelling the future before that takes it out.
+        Cancelling the future before it starts removes it. Raises Busy once the queue is closed.
         """
         future: Future[T] = Future()
         in_context = functools.partial(contextvars.copy_context().run, work)
@@ -176,7 +177,7 @@ class Queue:
         return future
 
     def _forget(self, client: str, future: Future) -> None:
-        """What was cancelled holds a picture, and must not wait for a worker to be let go."""
+        """Remove a cancelled task at once: it keeps a picture in memory."""
         if not future.cancelled():
             return
         with self._changed:
@@ -187,7 +188,7 @@ class Queue:
                 self._waiting.pop(client, None)
 
     def close(self) -> None:
-        """Let what runs end, and refuse what waits."""
+        """Fail waiting and further tasks with Busy; wait `CLOSE_SECONDS` for running ones."""
         with self._changed:
             self._closed = True
             waiting = [one.future for works in self._waiting.values() for one in works]
@@ -241,11 +242,11 @@ class _Asked:
 
 
 class MicroBatcher:
-    """Pictures that wait for the model at the same time go through it together.
+    """Runs requests that wait for the model at the same time as one batch.
 
-    All of the API stands in the model's line as one visitor, so that it cannot crowd out the page
-    and its live viewers; with `passes` above 1 it may do so many at once. `detect(images, *key)`
-    gives the predictions of each picture.
+    `detect(images, *key)` returns the predictions of each picture; `passes`: how many such calls
+    run at once. To the device's lock all requests together are one contender, so that the API does
+    not crowd out the page and its live viewers.
     """
 
     def __init__(self, detect: Callable[..., list[Predictions]], passes: int = 1):
@@ -255,7 +256,10 @@ class MicroBatcher:
         self._waiting: list[_Asked] = []
 
     def detect(self, image: Image.Image, most: int, *key: Hashable) -> Predictions:
-        """Detect in one picture, beside up to `most` - 1 others that ask for the same `key`."""
+        """Predictions for one picture, run in a batch of at most `most` with the same `key`.
+
+        Raises what `detect` raises for the batch.
+        """
         mine = _Asked(image, key)
         with self._guard:
             self._waiting.append(mine)
@@ -303,9 +307,9 @@ class ViewerLimiter:
         self._addresses: dict[str, str | None] = {}
 
     def arrive(self, viewer: str, address: str | None = None) -> None:
-        """A frame of this viewer begins, who watches from `address`; None: from this machine.
+        """Register a frame of this viewer, at `address` (None: this machine), as under way.
 
-        Raises Busy where there is no place for it.
+        Raises Busy where the viewer's frame before is not answered, or the limit is reached.
         """
         now = time.monotonic()
         with self._guard:
@@ -333,13 +337,13 @@ class ViewerLimiter:
             self._under_way.add(viewer)
 
     def leave(self, viewer: str) -> None:
-        """The frame of this viewer is answered."""
+        """Register that this viewer's frame is answered."""
         with self._guard:
             self._under_way.discard(viewer)
             self._seen[viewer] = time.monotonic()
 
     def forget(self, viewer: str) -> None:
-        """This viewer has gone, and their place is free at once."""
+        """Remove this viewer, without waiting for `patience`."""
         with self._guard:
             self._under_way.discard(viewer)
             self._seen.pop(viewer, None)

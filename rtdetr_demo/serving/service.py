@@ -194,7 +194,7 @@ class Service:
         name = self.check(checkpoint or self.active)
         if name in self.store.loaded():
             return self.store.get(name)
-        with self.queue.aside(OWN_LOADS):
+        with self.queue.slot_released(OWN_LOADS):
             return self.store.get(name)
 
     def fetch(self, url: str) -> bytes:
@@ -202,7 +202,7 @@ class Service:
 
         Raises Overloaded where one client has `OWN_FETCHES` under way.
         """
-        with self.queue.aside(OWN_FETCHES):
+        with self.queue.slot_released(OWN_FETCHES):
             return fetch(url, self.settings.allowed_hosts)
 
     def loading(self, checkpoint: str) -> bool:
@@ -241,7 +241,7 @@ class Service:
         """
         if self.store.is_here(checkpoint):
             return
-        with self.queue.aside(OWN_FETCHES):
+        with self.queue.slot_released(OWN_FETCHES):
             reason = hub.why_unreachable(checkpoint)
         if reason:
             raise CheckpointError(reason)

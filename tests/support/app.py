@@ -33,6 +33,26 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+def is_ready(port: int) -> bool:
+    """Whether the app on a port of the loopback address has its checkpoint loaded."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until_ready(process: subprocess.Popen, port: int) -> None:
+    """Wait until an app in a process of its own is ready; one that is not in time is killed, and
+    what it printed fails the test."""
+    end = time.monotonic() + 90
+    while time.monotonic() < end and process.poll() is None:
+        if is_ready(port):
+            return
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
 class App:
     """`python app.py` in a process of its own, with what it printed; on PyTorch alone, as the
     faster runtimes take the CPU for a while when they are made ready."""
@@ -68,6 +88,14 @@ class App:
         match = re.search(r"VmRSS:\s+(\d+)", status)
         assert match
         return int(match[1]) / 1024
+
+    def wait_until_ready(self) -> None:
+        """Wait until the checkpoint that serves is loaded."""
+        end = time.monotonic() + 90
+        while not is_ready(self.port):
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < end, self.printed
+            time.sleep(0.1)
 
     def stop(self) -> None:
         self.process.terminate()
