@@ -19,6 +19,22 @@ from tests.support.paths import EXAMPLES
 from tests.support.standin import HubStandIn
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--phase",
+        choices=["together", "alone"],
+        help="only tests that may run beside others, or only those marked `alone`",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if phase := config.getoption("phase"):
+        alone = phase == "alone"
+        others = [one for one in items if bool(one.get_closest_marker("alone")) != alone]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [one for one in items if bool(one.get_closest_marker("alone")) == alone]
+
+
 def pytest_configure() -> None:
     """Every session has a home and a folder for temporary files of its own, both new.
 

@@ -40,7 +40,26 @@ PATH="$PATH:$PWD/.venv/bin" bash tests/js/run.sh
 
 selection=()
 [ $all = yes ] || selection=(-m "not slow")
-.venv/bin/python -m pytest "${selection[@]}" "$@" && exit 0
-# Some tests hold the clock against a machine that others may share: what failed runs once more.
-echo "Once more, what failed:"
-.venv/bin/python -m pytest "${selection[@]}" --last-failed --last-failed-no-failures none "$@"
+# One phase of the tests: its name, then what to give to pytest. What failed runs once more, one
+# after the other: some tests hold the clock against a machine that others may share.
+tests() {
+    local phase=$1 code=0
+    shift
+    local pytest=(.venv/bin/python -m pytest "${selection[@]}" --phase "$phase")
+    pytest+=(-o cache_dir=".pytest_cache/$phase" "$@")
+    "${pytest[@]}" || code=$?
+    [ $code = 1 ] || return $code
+    echo "Once more, what failed:"
+    "${pytest[@]}" -n 0 --last-failed --last-failed-no-failures none || return 1
+}
+together=0 alone=0
+# As many at once as there are cores, each on one thread: threads of PyTorch wait for one another
+# where others want the cores too.
+export OMP_NUM_THREADS=1
+tests together -n logical --maxprocesses 4 --dist loadfile "$@" || together=$?
+unset OMP_NUM_THREADS
+tests alone "$@" || alone=$?
+none=5 # of the tests that were asked for belongs to this phase
+if [ $together = $none ]; then exit $alone; fi
+if [ $alone = $none ]; then exit $together; fi
+exit $((together ? together : alone))

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.app import free_port
+from tests.support.app import free_port, wait_until_ready
 from tests.support.paths import EXAMPLES, REPO
 from tests.support.standin import HubStandIn
 
@@ -54,19 +53,6 @@ def end(process: subprocess.Popen) -> str:
     assert process.returncode == 0, output
     assert "Traceback" not in output
     return output
-
-
-def wait_until_ready(process: subprocess.Popen, port: int) -> None:
-    end = time.monotonic() + 90
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    process.kill()
-    pytest.fail(process.communicate()[0])
 
 
 def detect(port: int) -> list:

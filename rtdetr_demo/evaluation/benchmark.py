@@ -30,6 +30,9 @@ from .latency import Latency, take_turns, timed
 
 PIPELINE = "transformers pipeline"
 
+PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}
+"""Rows of the square matrices whose product shows what a device can reach."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -255,7 +258,7 @@ def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) 
     operations = FlopCounterMode(display=False)
     with operations, torch.inference_mode():
         detector.torch_backend().stages(pixels[:1], detector.depth, False)
-    side = 8192 if detector.device.type == "cuda" else 2048
+    side = PRODUCT_SIDE["cuda" if detector.device.type == "cuda" else "cpu"]
     factor = torch.rand(side, side, device=detector.device, dtype=detector.model.dtype)
 
     def product() -> None:

@@ -1,7 +1,6 @@
 """The API as its clients meet it: OpenAI's own packages, curl, and whoever reads the schema."""
 
 import asyncio
-import base64
 import io
 import json
 import shutil
@@ -21,31 +20,21 @@ from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 from pydantic import BaseModel
 
-from tests.media.test_images import BAD_PICTURES, BAD_URLS
+from tests.support.api import check_error, data_uri, heavy_picture
 from tests.support.app import App, run_async
 from tests.support.caller import Caller
 from tests.support.node import NODE_MODULES, node
 from tests.support.paths import EXAMPLES
+from tests.support.pictures import BAD_PICTURES, BAD_URLS
 from tests.support.standin import PictureHost, QuietHandler
 
 PHOTO = EXAMPLES / "dogs.jpg"
 KEY = "alpha-key-of-a-test"
 
 
-def data_uri(path: Path = PHOTO) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
 def asking(*urls: str, text: str = "") -> list:
     parts: list = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return [{"role": "user", "content": [*parts, *([{"type": "text", "text": text}] * bool(text))]}]
-
-
-def heavy_picture() -> bytes:
-    """A picture that takes much longer to decode than to send."""
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((7000, 5000)).convert("RGB").save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +44,16 @@ def guarded(tiny: Path) -> Iterator[App]:
         "--checkpoint", str(tiny), "--api-share", "4",
         HF_HUB_OFFLINE="1", RTDETR_API_KEYS=f"{KEY}, second-key",
     )  # fmt: skip
-    wait_until_ready(app)
+    app.wait_until_ready()
     yield app
     app.stop()
     assert KEY not in app.printed
     assert "base64" not in app.printed
 
 
-def wait_until_ready(app: App) -> None:
-    for _ in range(300):
-        if httpx.get(f"{app.url}/readyz").status_code == 200:
-            return
-        time.sleep(0.1)
-    raise AssertionError(app.printed)
-
-
 @pytest.fixture(scope="module")
 def client(app: App) -> OpenAI:
-    wait_until_ready(app)
+    app.wait_until_ready()
     return OpenAI(base_url=f"{app.url}/v1", api_key="unused", max_retries=0)
 
 
@@ -395,18 +376,6 @@ def test_what_is_wrong_is_said_in_openais_form(
     check_error(refusal.value.response)
 
 
-def check_error(response: httpx.Response) -> dict:
-    """Whether a refusal has OpenAI's form, says something, and gives nothing away."""
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"]
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["message"].endswith(".")
-    for telltale in ("Traceback", "site-packages", "/tmp/", ".py"):
-        assert telltale not in response.text
-    return error
-
-
 @pytest.mark.parametrize("name", BAD_PICTURES)
 def test_bad_pictures(app: App, client: OpenAI, name: str):
     response = httpx.post(
@@ -699,14 +668,15 @@ def test_the_page_is_still_the_page(app: App):
     assert httpx.get(f"{app.url}/docs-static/swagger-ui-bundle.js").status_code == 200
 
 
-def test_schemathesis(app: App, client: OpenAI, tmp_path: Path):
+@pytest.mark.parametrize("examples", ["4", pytest.param("20", marks=pytest.mark.slow)])
+def test_schemathesis(app: App, client: OpenAI, tmp_path: Path, examples: str):
     patient = OpenAI(base_url=f"{app.url}/v1", api_key="x", max_retries=10)
     patient.chat.completions.create(model="bundled", messages=asking(data_uri()))  # loads it
     # A random string is no picture, so what the schema allows may still be refused.
     ran = subprocess.run(
         [
             Path(sys.executable).parent / "schemathesis", "run", f"{app.url}/openapi.json",
-            "--exclude-checks", "positive_data_acceptance", "--max-examples", "20",
+            "--exclude-checks", "positive_data_acceptance", "--max-examples", examples,
             "--generation-deterministic", "--no-color",
         ],
         cwd=tmp_path,  # it leaves a folder behind
@@ -717,6 +687,7 @@ def test_schemathesis(app: App, client: OpenAI, tmp_path: Path):
     assert "Tested: 9" in ran.stdout
 
 
+@pytest.mark.alone
 def test_the_page_is_served_while_the_api_is_busy(app: App, client: OpenAI, model: str):
     done = threading.Event()
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.api.test_api import check_error, heavy_picture, wait_until_ready
+from tests.support.api import check_error, heavy_picture
 from tests.support.app import App
 from tests.support.paths import EXAMPLES
 
@@ -29,7 +29,7 @@ PHOTO = (EXAMPLES / "dogs.jpg").read_bytes()
 @pytest.fixture(scope="module")
 def app(tiny: Path) -> Iterator[App]:
     running = App("--checkpoint", str(tiny), HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
-    wait_until_ready(running)
+    running.wait_until_ready()
     yield running
     running.stop()
 
@@ -215,16 +215,29 @@ def test_answers_that_nobody_reads_are_not_piled_up(app: App):
 
 
 def test_a_thousand_bad_keys_a_second(app: App):
-    """Four connections ask as fast as they can while someone with a key goes on working."""
+    """Four connections ask as fast as they can while someone with a key goes on working.
+
+    What that one is served is held against the same without the flood, as others may want the
+    machine too.
+    """
     head = "GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer guess-{}\r\n\r\n"
     statuses: Counter[bytes] = Counter()
-    end = time.monotonic() + 4
+    pictures = 12
+
+    def seconds_of_work() -> float:
+        began = time.monotonic()
+        for _ in range(pictures):
+            assert ask(app).status_code == 200
+        return time.monotonic() - began
+
+    alone = seconds_of_work()
+    done = threading.Event()
 
     def guess(number: int) -> None:
         line = socket.create_connection(("127.0.0.1", app.port), timeout=30)
         reader = line.makefile("rb")
         count = 0
-        while time.monotonic() < end:
+        while not done.is_set():
             ten = "".join(head.format(f"{number}-{count + i}") for i in range(10))
             line.sendall(ten.encode())
             for _ in range(10):
@@ -240,16 +253,19 @@ def test_a_thousand_bad_keys_a_second(app: App):
     threads = [threading.Thread(target=guess, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
-    served = 0
-    while time.monotonic() < end:
-        assert ask(app).status_code == 200
-        served += 1
-    for thread in threads:
-        thread.join()
-    print(f"{statuses.total() / 4:.0f} bad keys a second, {served / 4:.1f} pictures beside them")
+    try:
+        beside = seconds_of_work()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    print(
+        f"{statuses.total() / beside:.0f} bad keys a second; {pictures} pictures took {beside:.1f} "
+        f"s beside them, {alone:.1f} s without"
+    )
     assert set(statuses) == {b"401"}
-    assert statuses.total() > 4 * 500  # the guessing shares two cores with the served
-    assert served >= 2  # two cores, which the flood keeps busy
+    assert statuses.total() > 100 * pictures  # it was a flood
+    assert beside < 20 * alone
 
 
 def test_nonsense_on_the_line(app: App):
@@ -261,16 +277,17 @@ def test_nonsense_on_the_line(app: App):
 
 
 @pytest.fixture(scope="module")
-def killed(tiny: Path) -> Iterator[tuple[App, Counter[object]]]:
-    """An app that was killed under load and started again on its port, and what the load met."""
-    first = App("--checkpoint", str(tiny), HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
-    wait_until_ready(first)
+def killed(app: App, tiny: Path) -> Iterator[tuple[App, Counter[object]]]:
+    """The app, killed under load and started again on its port, and what the load met.
+
+    For the last tests here: the app of all the others is gone.
+    """
     done, statuses = threading.Event(), Counter[object]()
 
     def load() -> None:
         while not done.is_set():
             try:
-                status: object = ask(first).status_code
+                status: object = ask(app).status_code
             except httpx.HTTPError:
                 status = "no answer"
             statuses[status] += 1
@@ -280,11 +297,11 @@ def killed(tiny: Path) -> Iterator[tuple[App, Counter[object]]]:
     for thread in threads:
         thread.start()
     time.sleep(1)
-    first.process.kill()
-    first.process.wait()
+    app.process.kill()
+    app.process.wait()
     before = statuses[200]
-    again = App("--checkpoint", str(tiny), port=first.port, HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
-    wait_until_ready(again)
+    again = App("--checkpoint", str(tiny), port=app.port, HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
+    again.wait_until_ready()
     time.sleep(1)
     done.set()
     for thread in threads:

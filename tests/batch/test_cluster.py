@@ -26,7 +26,12 @@ from ray.cluster_utils import Cluster
 
 from rtdetr_demo.batch.cluster import Layout
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.usefixtures("one_thread"),
+]
 
 STORE = {"object_store_memory": 100 * 2**20}
 PICTURES = 60

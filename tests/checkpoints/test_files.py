@@ -120,20 +120,18 @@ def test_room_is_made_before_a_model_is_loaded(tiny: Path, tmp_path, monkeypatch
         ModelStore(1000).get(folders[0])
 
 
+def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Path, tmp_path):
+    first, second, third = (str(shutil.copytree(tiny, tmp_path / name)) for name in "abc")
+    store = ModelStore(int(Detector.load("first", tiny).memory_bytes * 2.5))
+    for folder in (first, second, first, third):
+        store.get(folder)
+    assert store.loaded() == [first, third]
+
+
 def test_a_checkpoint_whose_forward_pass_is_another_is_refused(tmp_path):
     odd = save(random_model(**small(learn_initial_query=True)), tmp_path / "odd", 160)
     with pytest.raises(CheckpointError, match="does not know"):
         Detector.load("odd", odd)
-
-
-def test_shapes_that_visitors_ask_for_are_kept_for_the_last_few_only(tiny: Path, noise):
-    detector = Detector.load("tiny", tiny)
-    for queries in range(20, 60):
-        detector.detect(noise, 1, queries=queries)
-    assert len(detector._plain) <= 4
-    for size in range(128, 641, 32):
-        detector.detect(noise, 1, size=size)
-    assert len(detector.torch_backend().stages.encode._anchors) <= 4
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,14 @@ from PIL import Image
 
 from rtdetr_demo.__main__ import main
 from rtdetr_demo.errors import Cancelled
-from rtdetr_demo.evaluation.benchmark import Plan, measure
+from rtdetr_demo.evaluation.benchmark import PRODUCT_SIDE, Plan, measure
 from rtdetr_demo.model.detector import Detector
 
 
-def test_the_command_writes_every_depth_and_the_pipeline(tiny: Path, tmp_path, capsys):
+def test_the_command_writes_every_depth_and_the_pipeline(
+    tiny: Path, tmp_path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(PRODUCT_SIDE, "cpu", 512)
     out = tmp_path / "out.json"
     arguments = ["--checkpoint", str(tiny), "--against", "pipeline", "--rounds", "2"]
     arguments += ["--queries", "100", "--sizes", "128", "--batch", "2", "--runtime", "torch"]

@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from rtdetr_demo.errors import Barred
-from rtdetr_demo.serving.service import Service
-from rtdetr_demo.settings import Settings
-from tests.api.test_api import wait_until_ready
 from tests.support.app import App
 from tests.support.paths import EXAMPLES
+
+pytestmark = pytest.mark.alone
 
 GREEDY, MODEST = "127.0.0.2", "127.0.0.3"
 
@@ -26,7 +24,7 @@ def visitor(address: str) -> httpx.Client:
 
 @pytest.fixture(autouse=True)
 def ready(app: App) -> None:
-    wait_until_ready(app)
+    app.wait_until_ready()
 
 
 @pytest.fixture
@@ -122,27 +120,3 @@ def test_two_thousand_unread_sessions_do_not_end_the_queue(app: App):
                 return
         time.sleep(1)
     raise AssertionError("the queue never took a call again")
-
-
-def test_only_who_began_a_download_may_stop_it(monkeypatch: pytest.MonkeyPatch):
-    class Download:
-        running = True
-        cancelled = False
-
-        def cancel(self) -> None:
-            self.cancelled = True
-
-    service = Service(Settings(checkpoint="bundled", host="0.0.0.0"))
-    download = Download()
-    monkeypatch.setattr(service.store, "downloading", lambda _: download)
-    service._began["bundled"] = MODEST
-    with pytest.raises(Barred):
-        service.cancel_download("bundled", GREEDY)
-    assert not download.cancelled
-    service.cancel_download("bundled", MODEST)
-    assert download.cancelled
-    download.cancelled = False
-    service._began["bundled"] = ""  # the operator's
-    with pytest.raises(Barred):
-        service.cancel_download("bundled", MODEST)
-    service.scratch.close()

@@ -1,6 +1,6 @@
 """Damaged pictures and clips by the thousand: a detection or a sentence, and the server as before.
 
-bash tests/run.sh --all tests/hostile/test_fuzz.py -s     # prints what was sent, and what came
+bash tests/run.sh --all -n 0 tests/hostile/test_fuzz.py -s     # prints what was sent, and what came
 """
 
 import io

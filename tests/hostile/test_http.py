@@ -1,6 +1,5 @@
 """What a stranger can do to the server over HTTP, and what stands in the way."""
 
-import asyncio
 import json
 import os
 import signal
@@ -17,11 +16,12 @@ import httpx
 import pytest
 
 from rtdetr_demo.api.gradio_routes import OPEN, is_open
+from rtdetr_demo.api.server import address_of, listen
 from rtdetr_demo.api.uploads import Uploads
 from rtdetr_demo.errors import DemoError
 from rtdetr_demo.serving import scratch as scratch_module
 from rtdetr_demo.serving.scratch import Scratch
-from tests.support.app import App, free_port
+from tests.support.app import App, run_async
 from tests.support.paths import EXAMPLES, REPO
 
 PHOTO = (EXAMPLES / "dogs.jpg").read_bytes()
@@ -252,7 +252,7 @@ def test_uploads_of_one_visitor_make_room_for_each_other_and_not_at_the_cost_of_
         async def answer(message: dict) -> None:
             answers.append(message.get("body", b""))
 
-        asyncio.run(
+        run_async(
             uploads({"type": "http", "method": "POST", "headers": headers}, receive, answer, client)
         )
         return Path(json.loads(b"".join(answers))[0])
@@ -287,7 +287,7 @@ def test_a_full_disk_is_said_before_an_upload_is_taken(app: App, monkeypatch: py
         raise AssertionError("nothing was taken")
 
     with pytest.raises(DemoError) as full:
-        asyncio.run(Uploads(scratch, 2**20)(scope, receive, send, "someone"))
+        run_async(Uploads(scratch, 2**20)(scope, receive, send, "someone"))
     assert full.value.status == 507
     scratch.close()
 
@@ -424,47 +424,51 @@ def test_a_host_that_is_not_ours_is_said():
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(
-    ("host", "reached"), [("::1", ["[::1]"]), ("::", ["[::1]", "127.0.0.1"])], ids=["::1", "::"]
-)
-def test_it_listens_on_ipv6(host: str, reached: list[str]):
-    if not socket.has_ipv6:
-        pytest.skip("this machine has no IPv6")
-    port = free_port()
-    process = run("--host", host, "--port", str(port))
-    try:
-        assert process.stdout
-        for line in process.stdout:
-            if "open http" in line:
-                break
-        assert f"http://[::1]:{port}/" in line
-        for name in reached:
-            assert httpx.get(f"http://{name}:{port}/healthz", timeout=20).status_code == 200
-    finally:
-        # The first asks it to end, the second does not wait.
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        process.wait(20)
-        assert time.monotonic() - began < 3
-        assert process.stdout
-        process.stdout.close()
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_one_address_of_ipv6_can_be_listened_on(host: str):
+    with listen(host, 0) as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener) == f"http://[::1]:{port}/"
+        socket.create_connection(("::1", port), timeout=5).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
-def test_a_second_interrupt_ends_what_the_first_waits_for(tiny: Path):
-    running = App("--checkpoint", str(tiny), HF_HUB_OFFLINE="1")
-    line = socket.create_connection(("127.0.0.1", running.port))
+@pytest.fixture(scope="module")
+def everywhere(tiny: Path) -> Iterator[App]:
+    """An app that others can reach, on IPv6 too where this machine has it."""
+    host = "::" if socket.has_ipv6 else "0.0.0.0"
+    running = App(
+        "--checkpoint", str(tiny), "--host", host, HF_HUB_OFFLINE="1", RTDETR_API_KEYS="k"
+    )
+    running.wait_until_ready()
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_it_listens_on_ipv6(everywhere: App):
+    port = everywhere.port
+    assert f"open http://[::1]:{port}/" in everywhere.printed
+    for name in ("[::1]", "127.0.0.1"):
+        assert httpx.get(f"http://{name}:{port}/healthz", timeout=20).status_code == 200
+
+
+def test_a_second_interrupt_ends_what_the_first_waits_for(everywhere: App):
+    """The last test of this app: it ends."""
+    line = socket.create_connection(("127.0.0.1", everywhere.port))
     line.sendall(
-        b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
-        b"Content-Length: 100\r\n\r\nx"
+        b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer k\r\n"
+        b"Content-Type: image/jpeg\r\nContent-Length: 100\r\n\r\nx"
     )
     time.sleep(1)
-    running.process.send_signal(signal.SIGINT)
+    everywhere.process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
-        running.process.wait(1.5)
-    running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(3) == 130
+        everywhere.process.wait(1.5)
+    everywhere.process.send_signal(signal.SIGINT)
+    assert everywhere.process.wait(3) == 130
     line.close()
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import httpx
 from PIL import Image, ImageOps
 
-from tests.api.test_api import wait_until_ready
 from tests.support.app import App
 from tests.support.paths import EXAMPLES, REPO
 
@@ -101,7 +100,7 @@ def main() -> None:
     assert alone.stdin
     assert alone.stdout
     try:
-        wait_until_ready(app)
+        app.wait_until_ready()
         while "now runs on" not in app.printed:
             time.sleep(0.5)
         alone.stdout.readline()

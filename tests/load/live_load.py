@@ -20,7 +20,7 @@ from PIL import Image
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.model.detector import Detector
 from tests.support.app import App
-from tests.ui.test_frames import message, picture, watching
+from tests.support.frames import message, picture, watching
 
 
 def per_second(run: Callable[[], object], seconds: float) -> float:

@@ -66,17 +66,16 @@ def test_formats_that_the_readme_does_not_name_are_no_pictures(pool):
 
 
 def test_past_the_deadline_the_worker_goes_and_the_next_picture_is_read():
-    pool = DecoderPool(workers=1)
+    pool = DecoderPool(workers=1, deadline=0.2)
     pool.start()
-    pool._deadline = 0.02
-    large = encoded(Image.new("RGB", (7000, 7000), "red"), compress_level=1)
+    slow = many_scans(150, (3000, 3000))  # takes seconds
     with pytest.raises(Unusable, match="longer than"):
-        pool.read(large)
+        pool.read(slow)
     pool._deadline = 20
     assert pool.read(encoded(Image.new("RGB", (10, 10)))).size == (10, 10)
     pool.close()
     with pytest.raises(Busy, match="going down"):
-        pool.read(large)
+        pool.read(slow)
 
 
 def test_a_decoder_that_crashes_is_a_sentence(pool, monkeypatch):

@@ -185,3 +185,13 @@ def test_rtdetr_v2_is_cut_and_read_just_so(tmp_path, noise):
     assert (full.layers, cut.layers) == (3, 2)
     np.testing.assert_allclose(cut.scores[-1], full.scores[1], atol=1e-5)
     np.testing.assert_allclose(cut.boxes[-1], full.boxes[1], atol=0.05)
+
+
+def test_shapes_that_visitors_ask_for_are_kept_for_the_last_few_only(tiny: Path, noise):
+    detector = Detector.load("tiny", tiny)
+    for queries in range(20, 60):
+        detector.detect(noise, 1, queries=queries)
+    assert len(detector._plain) <= 4
+    for size in range(128, 641, 32):
+        detector.detect(noise, 1, size=size)
+    assert len(detector.torch_backend().stages.encode._anchors) <= 4

@@ -226,6 +226,7 @@ def test_its_json_is_small_enough_for_the_largest_shape(bundled):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_recorded_pass_costs_little_more_than_a_plain_one(bundled):
     image, plain = picture(), bundled.torch_backend()
 

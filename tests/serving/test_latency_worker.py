@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 import weakref
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import pytest
 
 from rtdetr_demo.errors import Cancelled
 from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.serving.latency_worker import LatencyWorker
+from rtdetr_demo.serving.latency_worker import PREPARE_AFTER_REQUESTS, LatencyWorker
+from tests.support.processes import wait_for
+from tests.support.services import MakeService
 
 
-def wait_for(what, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+def measuring_threads() -> int:
+    return sum(one.name == "measure" for one in threading.enumerate())
 
 
 def test_a_dropped_model_is_let_go_though_its_measurement_was_under_way(tiny: Path, monkeypatch):
@@ -29,11 +27,12 @@ def test_a_dropped_model_is_let_go_though_its_measurement_was_under_way(tiny: Pa
         raise Cancelled("No longer needed.")
 
     monkeypatch.setattr("rtdetr_demo.serving.latency_worker.measure_latency", measure)
+    before = measuring_threads()
     worker = LatencyWorker("torch")
     detectors = [Detector.load(name, tiny) for name in ("a", "b", "c")]
     for detector in detectors:
         worker.add(detector)
-    assert sum(one.name == "measure" for one in threading.enumerate()) == 1
+    assert measuring_threads() == before + 1
     assert began.wait(10)
     seen = [weakref.ref(detector) for detector in detectors]
     for name in "abc":
@@ -67,4 +66,68 @@ def test_a_backend_that_fails_to_prepare_is_not_being_prepared_for_ever(tiny: Pa
     wait_for(lambda: len(asked) == 2 and not worker._preparing.is_set(), 10)
     worker.note_shape(detector, None, 128)
     assert not worker._preparing.is_set(), "what failed is not tried again"
+    worker.close()
+
+
+def test_the_latency_of_every_depth_is_measured_after_a_model_loads(
+    make_service: MakeService, tiny: Path
+):
+    service = make_service(runtime="torch", checkpoint=str(tiny))
+    name = tiny.name
+    assert service.latencies.latency(name) is None
+    service.detector()
+    assert service.latencies.measuring(name) or service.latencies.latency(name)
+    wait_for(lambda: service.latencies.latency(name), 120)
+    wait_for(lambda: not service.latencies.measuring(name))
+    latency = service.latencies.latency(name)
+    assert latency is not None
+    assert len(latency.total_ms) == 6
+    assert all(ms > 0 for ms in latency.total_ms)
+    assert latency.size == (160, 160)
+
+
+def test_what_is_made_ready_in_the_background_is_measured_again(
+    make_service: MakeService, tiny: Path, monkeypatch
+):
+    asked: list[dict] = []
+
+    def accelerate(self, *_: object, **how: object) -> bool:
+        asked.append(how)
+        assert service.latencies.latency(tiny.name), "the plain path serves, and is known, before"
+        monkeypatch.setattr(self.torch_backend(), "name", "Faster", raising=False)
+        return True
+
+    monkeypatch.setattr("rtdetr_demo.model.detector.Detector.accelerate", accelerate)
+    service = make_service(runtime="bf16", checkpoint=str(tiny))
+    service.detector()
+    wait_for(lambda: not service.latencies.measuring(tiny.name), 60)
+    latency = service.latencies.latency(tiny.name)
+    assert latency is not None
+    assert latency.runtime == "Faster"
+    assert [how["half"] for how in asked] == [True]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny: Path, monkeypatch, works: bool):
+    detector, asked = Detector.load("tiny", tiny), []
+
+    def accelerate(*shape: object, **_: object) -> bool:
+        asked.append(shape)
+        return works
+
+    monkeypatch.setattr(detector, "accelerate", accelerate)
+    monkeypatch.setattr(detector, "is_accelerated", lambda *shape: works and shape in asked)
+    worker = LatencyWorker("auto")
+    worker.add(detector)
+    wait_for(lambda: not worker.measuring("tiny"))
+    asked.clear()
+    for _ in range(PREPARE_AFTER_REQUESTS - 1):
+        worker.note_shape(detector, None, 128)
+    assert not worker._preparing.is_set()
+    worker.note_shape(detector, None, 128)
+    wait_for(lambda: asked == [(None, 128)] and not worker._preparing.is_set())
+    for _ in range(2 * PREPARE_AFTER_REQUESTS):
+        worker.note_shape(detector, None, 128)
+    assert not worker._preparing.is_set()
+    assert asked == [(None, 128)]
     worker.close()

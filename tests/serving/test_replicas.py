@@ -23,7 +23,7 @@ from tests.support.paths import EXAMPLES, REPO
 from tests.support.processes import descendants
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.alone]
 
 PHOTO = (EXAMPLES / "dogs.jpg").read_bytes()
 KEY = "alpha-key-of-a-test"

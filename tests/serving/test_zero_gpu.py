@@ -15,13 +15,11 @@ import torch
 
 from rtdetr_demo.errors import Busy
 from rtdetr_demo.model import detector as detector_module
-from rtdetr_demo.serving.service import Service
-from rtdetr_demo.settings import Settings
-from tests.support.app import free_port
+from tests.support.app import free_port, wait_until_ready
 from tests.support.caller import Caller
 from tests.support.paths import EXAMPLES, REPO
+from tests.support.services import MakeService
 from tests.support.standin import LocalServer, QuietHandler
-from tests.test_start import wait_until_ready
 
 # What the package asks of a CUDA build of PyTorch where no card is touched: its version, and that
 # the functions exist that it puts out of reach or asks whether CUDA was begun too early.
@@ -118,13 +116,13 @@ def zero_gpu(monkeypatch):
 
 
 def test_what_touches_the_card_runs_inside_a_call_and_measures_there(
-    tiny: Path, noise, zero_gpu, monkeypatch
+    make_service: MakeService, tiny: Path, noise, zero_gpu, monkeypatch
 ):
     moved = []
     monkeypatch.setattr(
         detector_module, "_present_device", lambda: moved.append(1) or torch.device("cpu")
     )
-    service = Service(Settings(checkpoint=str(tiny)))
+    service = make_service(checkpoint=str(tiny))
     service.detector()
     assert zero_gpu == moved == []
     assert service.latencies.latency(tiny.name) is None
@@ -136,7 +134,7 @@ def test_what_touches_the_card_runs_inside_a_call_and_measures_there(
     assert len(latency.total_ms) == 6
 
 
-def test_a_spent_quota_is_a_sentence(tiny: Path, noise, monkeypatch):
+def test_a_spent_quota_is_a_sentence(make_service: MakeService, tiny: Path, noise, monkeypatch):
     def gpu(function, duration):
         def run(*_):
             raise gr.Error("You have <b>exceeded</b> your quota.")
@@ -145,6 +143,6 @@ def test_a_spent_quota_is_a_sentence(tiny: Path, noise, monkeypatch):
 
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
-    service = Service(Settings(checkpoint=str(tiny)))
+    service = make_service(checkpoint=str(tiny))
     with pytest.raises(Busy, match=r"You have exceeded your quota\. Sign in on Hugging Face"):
         service.detect(noise)

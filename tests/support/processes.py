@@ -1,8 +1,18 @@
-"""What runs below this process."""
+"""What runs beside a test and below this process."""
 
 import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until a condition holds; fail the test where it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def descendants(root: int | None = None) -> dict[int, str]:

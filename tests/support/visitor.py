@@ -67,6 +67,7 @@ class Visitor:
     def upload(self, path: Path, seconds: float = 30) -> None:
         """Choose a file in the dialog, and wait for what comes of it."""
         self.page.locator("rt-stage .add").click()
+        self.page.locator("rt-add-picture dialog[open]").wait_for()
         self.page.set_input_files("rt-add-picture input[type=file]", path)
         self.wait_for(f"!s.busy && (s.problem || s.result?.title === {path.name!r})", seconds)
 

@@ -12,6 +12,7 @@ from tests.support.standin import HubStandIn
 from tests.support.visitor import Visitor
 
 
+@pytest.mark.alone
 def test_the_page_answers_within_fifteen_seconds_whatever_the_hub_does(tmp_path: Path):
     with HubStandIn({}) as hub:
         hub.behave = "hang"

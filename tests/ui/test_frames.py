@@ -1,55 +1,18 @@
 """The camera's WebSocket, asked by a client of its own."""
 
-import io
 import json
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 
 import pytest
-from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.app import App
-from tests.support.paths import EXAMPLES
-
-GOOD = {"frame": 1, "checkpoint": "", "decoder_layers": 6}
-
-
-def picture(offset: int = 0) -> bytes:
-    """A camera frame as the page sends it: a 640x480 JPEG."""
-    buffer = io.BytesIO()
-    with Image.open(EXAMPLES / "musicians.jpg") as photo:
-        photo.crop((offset, 0, 640 + offset, 480)).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
-
-
-def message(content: bytes | None = None, **changes: object) -> bytes:
-    header = json.dumps({**GOOD, **changes}).encode()
-    return struct.pack(">H", len(header)) + header + (picture() if content is None else content)
-
-
-@contextmanager
-def watching(app: App, **options: object) -> Iterator[Callable[[bytes], dict]]:
-    """A viewer who sends a message and waits for its answer."""
-    with opened(app, **options) as socket:
-
-        def ask(content: bytes) -> dict:
-            socket.send(content)
-            return json.loads(socket.recv(timeout=30))
-
-        yield ask
-
-
-@contextmanager
-def opened(app: App, **options: object) -> Iterator[ClientConnection]:
-    with connect(app.url.replace("http", "ws") + "/frames", **options) as socket:
-        greeting = json.loads(socket.recv(timeout=30))
-        assert len(greeting["viewer"]) >= 8
-        yield socket
+from tests.support.frames import message, opened, watching
 
 
 def test_a_frame_is_answered_with_one_layer_and_where_the_time_went(app: App):
@@ -135,6 +98,7 @@ def address(number: int) -> tuple[str, int]:
     return f"127.0.0.{2 + number}", 0
 
 
+@pytest.mark.alone
 def test_viewers_share_the_model_fairly(app: App):
     served, refused, end = [0] * 10, [], time.monotonic() + 4
 

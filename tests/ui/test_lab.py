@@ -31,7 +31,9 @@ def measure(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("size", ["desk", "phone"])
-def test_it_opens_with_what_is_measured_and_measures_the_rest(browser: Browser, app: App, size):
+def test_it_opens_with_what_is_measured_measures_the_rest_and_sets_the_page(
+    browser: Browser, app: App, size
+):
     visitor = opened(browser, app, size)
     page = visitor.page
     expect(page.locator("rt-lab .pareto svg").first).to_be_visible()
@@ -42,15 +44,10 @@ def test_it_opens_with_what_is_measured_and_measures_the_rest(browser: Browser, 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     rows.nth(1).hover()
     expect(page.locator("rt-lab .preview-name")).to_contain_text("2 of 6 layers")
-    visitor.close()
-
-
-def test_a_setting_is_used_by_the_whole_page(browser: Browser, app: App):
-    visitor = opened(browser, app)
-    visitor.page.get_by_role("button", name="Use 2 of 6 layers").click()
+    # A setting is used by the whole page.
+    page.get_by_role("button", name="Use 2 of 6 layers").click()
     visitor.wait_for("s.depth === 2")
-    measure(visitor)
-    visitor.page.get_by_role("button", name="Use size 128").click()
+    page.get_by_role("button", name="Use size 128").click()
     visitor.wait_for("s.size === 128 && s.result.settings.size === 128 && s.depth === 6")
     visitor.close()
 

@@ -1,6 +1,7 @@
 """What a front-end engineer would measure: access, layout shift, weight, and looks."""
 
 import io
+import itertools
 import json
 import math
 import os
@@ -40,9 +41,18 @@ def violations(visitor: Visitor) -> list[str]:
     return [line for line in found if "rt-" in line or "#view" in line]
 
 
+QUICK = {("desk", "light"), ("phone", "dark"), ("tablet", "light"), ("wide", "dark")}
+"""Each size once, in alternating schemes; the other half is slow."""
+
+
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is not there: run tests/js/run.sh once")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow)
+        for one in itertools.product(SIZES, ("light", "dark"))
+    ],
+)
 def test_axe_finds_nothing_on_any_view(browser: Browser, bundled_app: App, size: str, scheme: str):
     visitor = Visitor(browser, bundled_app.url, size, color_scheme=scheme)
     page = visitor.page
@@ -65,7 +75,10 @@ def test_axe_finds_nothing_on_any_view(browser: Browser, bundled_app: App, size:
     visitor.close()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size",
+    ["desk", "phone", *(pytest.param(one, marks=pytest.mark.slow) for one in ("tablet", "wide"))],
+)
 def test_a_first_load_is_light_and_nothing_jumps(browser: Browser, bundled_app: App, size: str):
     width, height = SIZES[size]
     context = browser.new_context(viewport={"width": width, "height": height})

@@ -42,6 +42,7 @@ class Viewer(Visitor):
 @pytest.mark.parametrize("size", ["desk", "phone"])
 def test_a_clip_goes_in_and_an_annotated_one_comes_out(browser: Browser, app: App, tmp_path, size):
     viewer = Viewer(browser, app.url, make_clip(tmp_path / "clip.mp4"), size)
+    viewer.slide("threshold", 0.8)  # of a random model's boxes few are enough
     viewer.panel.locator(".stride").select_option("2")
     viewer.run()
     expect(viewer.done).to_have_text("Done: 20 frames.", timeout=60_000)
@@ -60,6 +61,7 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
 ):
     """A clip end to end, with the checkpoint that ships."""
     viewer = Viewer(browser, bundled_app.url, None)
+    viewer.panel.locator(".stride").select_option("2")
     viewer.run()
     expect(viewer.done).to_have_text("Done: 96 frames.", timeout=120_000)
     viewer.wait_for("s.result.title === 'the sample clip'")
@@ -82,12 +84,12 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
     with viewer.page.expect_download() as caught:
         viewer.panel.get_by_role("link", name="JSON lines").click()
     lines = [json.loads(line) for line in Path(caught.value.path()).read_text().splitlines()]
-    assert len(lines) == 96
+    assert len(lines) == 48
     lives: Counter[int] = Counter()
     for line in lines:
         lives.update(one["id"] for one in line["detections"] if one["label"] == "cow")
     assert lives
-    assert max(lives.values()) > 60  # one is followed for most of the clip
+    assert max(lives.values()) > 30  # one is followed for most of the clip
     viewer.page.get_by_role("tab", name="Photo").click()
     viewer.wait_for("s.result.picture")
     viewer.close()
@@ -96,6 +98,7 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
 def test_cancel_leaves_what_is_done_and_progress_is_told(browser: Browser, app: App, tmp_path):
     clip = make_clip(tmp_path / "long.mp4", frames=2000, size=(64, 48), sound=None)
     viewer = Viewer(browser, app.url, clip)
+    viewer.slide("threshold", 0.8)
     viewer.run()
     told = viewer.panel.locator(".told")
     expect(told).to_have_text(

@@ -220,6 +220,7 @@ def test_progress_is_told_with_a_preview(clip, detector, tmp_path):
     assert told[0].fps > 0
 
 
+@pytest.mark.alone
 def test_cancel_stops_within_a_second_and_leaves_a_playable_file(detector, tmp_path):
     source = make_clip(tmp_path / "long.mp4", frames=3000, size=(64, 48), sound=None)
     stop = threading.Event()
@@ -332,7 +333,8 @@ def test_options_out_of_range_are_a_sentence(clip, tmp_path, detector, options, 
 
 def test_the_command_does_the_same(clip, tmp_path, tiny, capsys):
     out = tmp_path / "made"
-    arguments = ["--checkpoint", str(tiny), "--layers", "2", "--line", "0.5", "--runtime", "torch"]
+    arguments = ["--checkpoint", str(tiny), "--layers", "2", "--line", "0.5", "--threshold", "0.8"]
+    arguments += ["--runtime", "torch"]
     assert main(["video", str(clip), str(out), *arguments]) == 0
     assert "20 frames written" in capsys.readouterr().out
     assert len(look(out / "annotated.mp4")["times"]) == 20
@@ -350,7 +352,8 @@ def test_the_command_does_the_same(clip, tmp_path, tiny, capsys):
 
 def test_an_out_that_ends_like_a_clip_is_one_and_never_the_source(clip, tmp_path, tiny, capsys):
     out = tmp_path / "made" / "out.mp4"
-    arguments = ["--checkpoint", str(tiny), "--layers", "1", "--runtime", "torch"]
+    arguments = ["--checkpoint", str(tiny), "--layers", "1", "--threshold", "0.8"]
+    arguments += ["--runtime", "torch"]
     assert main(["video", str(clip), str(out), *arguments]) == 0
     assert sorted(path.name for path in out.parent.iterdir()) == ["out.csv", "out.jsonl", "out.mp4"]
     assert len(look(out)["times"]) == 20
@@ -364,7 +367,7 @@ def test_ctrl_c_keeps_what_is_done_and_it_plays(tmp_path, tiny):
     source = make_clip(tmp_path / "long.mp4", frames=2000, size=(64, 48), sound=None)
     command = ["video", str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(tiny)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rtdetr_demo", *command, "--runtime", "torch"],
+        [sys.executable, "-m", "rtdetr_demo", *command, "--threshold", "0.8", "--runtime", "torch"],
         cwd=REPO, stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert process.stdout

@@ -1,0 +1,23 @@
+"""What tests of services share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from rtdetr_demo.serving.service import Service
+from rtdetr_demo.settings import Settings
+from tests.support.services import MakeService, close
+
+
+@pytest.fixture
+def make_service() -> Iterator[MakeService]:
+    """Services that are not started yet; each is closed after the test."""
+    made: list[Service] = []
+
+    def make(**settings: object) -> Service:
+        made.append(Service(Settings(**settings)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        close(one)
