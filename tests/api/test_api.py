@@ -1,6 +1,7 @@
 """The API as its clients meet it: OpenAI's own packages, curl, and whoever reads the schema."""
 
 import asyncio
+import base64
 import io
 import json
 import shutil
