@@ -28,9 +28,9 @@ from PIL import Image
 
 from tests.support.app import App
 from tests.support.caller import Caller
+from tests.support.frames import message, watching
 from tests.support.paths import EXAMPLES
 from tests.support.processes import grown, holdings
-from tests.ui.test_frames import message, watching
 
 REST_SECONDS = 90
 
