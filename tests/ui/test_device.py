@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, expect
 from transformers import RTDetrResNetConfig
 
 from rtdetr_demo.media.images import read_picture
+from rtdetr_demo.model.browser_export import WORTH_HALVING
 from rtdetr_demo.model.detector import Detector
 from tests.support.app import App
 from tests.support.models import random_model, save
@@ -218,7 +219,15 @@ def test_a_published_architecture_agrees_at_its_own_size(browser: Browser, tmp_p
         visitor = Visitor(browser, running.url)
         on_device(visitor)
         picture = EXAMPLES / "cat.jpg"
-        assert disagreements(Detector.load("r18", folder), picture, detect(visitor, picture)) == []
+        detector = Detector.load("r18", folder)
+        # The browser's weights are in half precision. Among thousands of random tokens that score
+        # alike, rounding alone changes which are the best 300: so both get the rounded ones here.
+        # (What rounding does to a trained checkpoint is tested on the bundled one.)
+        with torch.no_grad():
+            for weight in (*detector.model.parameters(), *detector.model.buffers()):
+                if weight.is_floating_point() and weight.numel() >= WORTH_HALVING:
+                    weight.copy_(weight.half().float())
+        assert disagreements(detector, picture, detect(visitor, picture)) == []
         visitor.close()
     finally:
         running.stop()
