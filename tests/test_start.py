@@ -94,6 +94,8 @@ def readable() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
     yield folder
+    for path in [folder, *(one for one in folder.rglob("*") if one.is_dir())]:
+        path.chmod(0o755)
     shutil.rmtree(folder)
 
 
@@ -180,7 +182,6 @@ def test_where_no_folder_can_be_written_one_sentence_says_what_to_set(readable: 
         *command,
         port=free_port(),
         user=user,
-        cwd=readable if user is None else REPO,
         RTDETR_DATA_DIR=str(readable / "data"),
         **environ,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageOps
 
 from ..checkpoints.catalog import BUNDLED_FOLDER
+from ..checkpoints.files import CONFIGS, INDEX
 from ..media.images import read_picture
 from .front_end import STATIC
 from .pictures import EXAMPLES, colors
@@ -70,7 +71,7 @@ def stamp(example: str) -> str:
     """Names the content that predictions were made of: the bundled weights and the picture."""
     digest = hashlib.sha256()
     for path in (
-        *sorted(BUNDLED_FOLDER.glob("*.json")),
+        *(BUNDLED_FOLDER / name for name in sorted([*CONFIGS, INDEX])),
         *sorted(BUNDLED_FOLDER.glob("*.safetensors")),
     ):
         digest.update(path.read_bytes())

@@ -189,7 +189,7 @@ def test_bodies_of_many_values_cost_little(app: App, body: bytes):
 
 def test_answers_that_nobody_reads_are_not_piled_up(app: App):
     buffer = io.BytesIO()
-    Image.effect_noise((3000, 2000), 80).convert("RGB").save(buffer, "JPEG")
+    Image.effect_noise((4000, 3000), 80).convert("RGB").save(buffer, "JPEG")
     head = (
         f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
         "Content-Type: image/jpeg\r\nAccept: image/png\r\n"
