@@ -15,6 +15,10 @@ from ..predictions import Detection
 logging.getLogger("norfair").setLevel(logging.ERROR)
 
 
+MOST_SPREAD = 60
+"""Labels of a frame that are moved out of each other's way: of 200, that takes 0.25 s a frame."""
+
+
 @dataclass(frozen=True)
 class Tracked:
     """A detection with the number that its track keeps from frame to frame."""
@@ -67,7 +71,6 @@ class FrameAnnotator:
             text_color=inks,
             text_scale=longest / 1600,
             text_padding=max(3, round(longest / 300)),
-            smart_position=True,
         )
         self.zone = None
         if line is not None:
@@ -89,6 +92,7 @@ class FrameAnnotator:
             labels = [f"#{one.id} {one.found.label} {one.found.score:.2f}" for one in tracked]
             scene = self._trace.annotate(scene, shown)
             scene = self._box.annotate(scene, shown)
+            self._label.smart_position = len(tracked) <= MOST_SPREAD
             scene = self._label.annotate(scene, shown, labels=labels)
         if self.zone is not None:
             scene = self._mark.annotate(scene, self.zone)

@@ -51,7 +51,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_output_plays_in_browsers_and_keeps_frames_timing_and_sound(clip, detector, tmp_path):
-    summary = process(clip, tmp_path, detector, Options(threshold=0.6))
+    summary = process(clip, tmp_path, detector, Options(threshold=0.7))
     before, after = look(clip), look(tmp_path / "annotated.mp4")
     assert summary.frames == 20
     assert (after["codec"], after["pixels"], after["sound"]) == ("h264", "yuv420p", ["aac"])
@@ -63,7 +63,7 @@ def test_the_output_plays_in_browsers_and_keeps_frames_timing_and_sound(clip, de
 
 
 def test_the_output_shows_the_boxes(clip, detector, tmp_path):
-    process(clip, tmp_path, detector, Options(threshold=0.6))
+    process(clip, tmp_path, detector, Options(threshold=0.7))
     with av.open(str(clip)) as plain, av.open(str(tmp_path / "annotated.mp4")) as drawn:
         for before, after in zip(plain.decode(video=0), drawn.decode(video=0), strict=True):
             change = np.abs(
@@ -87,7 +87,7 @@ def test_every_usual_container_is_read(detector, tmp_path, name, codec, sound):
     source = make_clip(tmp_path / name, codec=codec, sound=sound)
     out = tmp_path / "out"
     out.mkdir()
-    assert process(source, out, detector, Options(threshold=0.6)).frames == 20
+    assert process(source, out, detector, Options(threshold=0.7)).frames == 20
     seen = look(out / "annotated.mp4")
     assert len(seen["times"]) == 20
     assert len(seen["sound"]) == (sound is not None)
@@ -98,14 +98,14 @@ def test_every_usual_container_is_read(detector, tmp_path, name, codec, sound):
 def test_a_variable_frame_rate_keeps_its_timing(detector, tmp_path):
     times = [0, 1, 2, 10, 11, 30, 31, 32, 50, 90]
     source = make_clip(tmp_path / "v.mp4", frames=10, times=times, sound=None)
-    process(source, tmp_path, detector, Options(threshold=0.6))
+    process(source, tmp_path, detector, Options(threshold=0.7))
     seen = look(tmp_path / "annotated.mp4")["times"]
     assert seen == pytest.approx([t / 10 for t in times], abs=0.001)
 
 
 def test_rotation_and_odd_sizes_are_handled(detector, tmp_path):
     source = make_clip(tmp_path / "odd.avi", size=(161, 121), codec="ffv1", sound=None)
-    process(source, tmp_path, detector, Options(threshold=0.6))
+    process(source, tmp_path, detector, Options(threshold=0.7))
     assert look(tmp_path / "annotated.mp4")["size"] == (160, 120)
 
 
@@ -136,7 +136,7 @@ def test_a_stride_detects_in_every_nth_frame_and_writes_them_all(clip, tmp_path,
     detector = Detector.load("tiny", tiny)
     runs, real = [], detector.detect_batch
     detector.detect_batch = lambda *a, **k: runs.append(a) or real(*a, **k)  # type: ignore[method-assign]
-    assert process(clip, tmp_path, detector, Options(threshold=0.6, stride=5)).frames == 20
+    assert process(clip, tmp_path, detector, Options(threshold=0.7, stride=5)).frames == 20
     assert len(runs) == 4
     assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 4
 
@@ -144,7 +144,7 @@ def test_a_stride_detects_in_every_nth_frame_and_writes_them_all(clip, tmp_path,
 @pytest.mark.parametrize("stride", [1, 3])
 def test_a_card_gets_frames_in_batches_and_gives_the_same(clip, tmp_path, tiny, stride):
     detector = Detector.load("tiny", tiny, torch.device("cpu"))
-    options = Options(threshold=0.6, stride=stride)
+    options = Options(threshold=0.7, stride=stride)
     one, many = tmp_path / "one", tmp_path / "many"
     one.mkdir(), many.mkdir()
     process(clip, one, detector, options)
@@ -166,7 +166,7 @@ def test_a_card_gets_frames_in_batches_and_gives_the_same(clip, tmp_path, tiny, 
 
 
 def test_the_output_can_be_made_smaller(clip, detector, tmp_path):
-    process(clip, tmp_path, detector, Options(threshold=0.6, longest=80))
+    process(clip, tmp_path, detector, Options(threshold=0.7, longest=80))
     assert look(tmp_path / "annotated.mp4")["size"] == (80, 60)
 
 
@@ -213,7 +213,7 @@ def test_seconds_count_tracks_and_a_line_counts_crossings(clip, tmp_path, tiny, 
 def test_progress_is_told_with_a_preview(clip, detector, tmp_path):
     told: list[Progress] = []
     process(
-        clip, tmp_path, detector, Options(threshold=0.6), lambda p: told.append(Progress(**vars(p)))
+        clip, tmp_path, detector, Options(threshold=0.7), lambda p: told.append(Progress(**vars(p)))
     )
     assert (told[-1].done, told[-1].total) == (20, 20)
     assert told[0].preview is not None
@@ -231,7 +231,7 @@ def test_cancel_stops_within_a_second_and_leaves_a_playable_file(detector, tmp_p
             stop.set()
             began.append(time.monotonic())
 
-    summary = process(source, tmp_path, detector, Options(threshold=0.6), cancel, stop)
+    summary = process(source, tmp_path, detector, Options(threshold=0.7), cancel, stop)
     assert time.monotonic() - began[0] < 1
     assert summary.cancelled
     assert 3 < summary.frames < 3000
@@ -250,7 +250,7 @@ def test_a_hostile_file_is_a_sentence(tmp_path, detector, content, words):
     source = tmp_path / "clip.mp4"
     source.write_bytes(content)
     with pytest.raises(BadInput, match=words) as refusal:
-        process(source, tmp_path, detector, Options(threshold=0.6))
+        process(source, tmp_path, detector, Options(threshold=0.7))
     assert str(tmp_path) not in str(refusal.value)
 
 
@@ -264,23 +264,23 @@ def test_a_file_with_sound_alone_is_a_sentence(tmp_path, detector):
         container.mux(tone.encode(heard))
         container.mux(tone.encode(None))
     with pytest.raises(BadInput, match="no pictures in it"):
-        process(source, tmp_path, detector, Options(threshold=0.6))
+        process(source, tmp_path, detector, Options(threshold=0.7))
 
 
 def test_a_clip_cut_off_half_way_gives_what_came_before(tmp_path, detector):
     source = make_clip(tmp_path / "cut.mkv", frames=60, sound=None)
     content = source.read_bytes()
     source.write_bytes(content[: len(content) // 2])
-    summary = process(source, tmp_path, detector, Options(threshold=0.6))
+    summary = process(source, tmp_path, detector, Options(threshold=0.7))
     assert 0 < summary.frames < 60
     assert len(look(tmp_path / "annotated.mp4")["times"]) == summary.frames
 
 
 def test_past_the_limits_a_clip_is_refused_before_any_work(clip, tmp_path, detector):
     with pytest.raises(TooLarge, match="longer than"):
-        process(clip, tmp_path, detector, Options(threshold=0.6), limits=Limits(seconds=1))
+        process(clip, tmp_path, detector, Options(threshold=0.7), limits=Limits(seconds=1))
     with pytest.raises(TooLarge, match="160 x 120"):
-        process(clip, tmp_path, detector, Options(threshold=0.6), limits=Limits(pixels=1000))
+        process(clip, tmp_path, detector, Options(threshold=0.7), limits=Limits(pixels=1000))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
