@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Everything that proves the demo: installs what it needs (in .venv), then lint, types and tests.
-#   bash tests/run.sh [--all] [what to give to pytest]
-# --all: the slow tests too (load, restarts, fuzzing, a local Ray cluster).
+#   bash tests/run.sh [--ray | --all] [what to give to pytest]
+# --ray: with those that need a local Ray cluster. --all: with these and all other slow ones (load,
+# restarts, fuzzing, other versions of Python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=no
-if [ "${1:-}" = --all ]; then
-    all=yes
+selection=(-m "not slow") packages=(-r tests/requirements.txt -r requirements-train.txt)
+case "${1:-}" in
+--ray) selection=(-m "not slow or ray") ;;
+--all) selection=() ;;
+esac
+if [[ "${1:-}" = --@(ray|all) ]]; then
+    packages+=(-r requirements-ray.txt)
     shift
 fi
 
@@ -23,9 +28,7 @@ if [ ! -x .venv/bin/python ]; then
     done
     "$python" -m venv .venv
 fi
-install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
-install -r tests/requirements.txt -r requirements-train.txt
-[ $all = no ] || [ ! -f requirements-ray.txt ] || install -r requirements-ray.txt
+.venv/bin/python -m pip install --quiet --disable-pip-version-check "${packages[@]}"
 
 # OpenAI's package for JavaScript, which one test asks with.
 [ -d .venv/npm/node_modules/openai ] ||
@@ -38,8 +41,6 @@ install -r tests/requirements.txt -r requirements-train.txt
 .venv/bin/lint-imports
 PATH="$PATH:$PWD/.venv/bin" bash tests/js/run.sh
 
-selection=()
-[ $all = yes ] || selection=(-m "not slow")
 # One phase of the tests: its name, then what to give to pytest. What failed runs once more, one
 # after the other: some tests hold the clock against a machine that others may share.
 tests() {
