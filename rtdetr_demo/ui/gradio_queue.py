@@ -39,6 +39,8 @@ class BoundedQueue(GradioQueue):
             blocks=before.blocks,
             default_concurrency_limit=before.default_concurrency_limit,
         )
+        # How often it looks for calls where none wait: by default a thousand times a second.
+        self.sleep_when_free = 0.01
         self._calls: dict[str, _Call] = {}
 
     async def push(
