@@ -2,8 +2,7 @@
 
 A first and a second visit in headless Chromium, with the bytes that each takes; then a camera, with
 the frames painted a second at six layers and at one, the main thread's long tasks meanwhile, and
-the share of one core that the server takes; then that share with ten such visitors, and with ten
-whose frames the server detects in.
+the share of one core that the server takes.
 """
 
 import argparse
@@ -18,11 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from tests.support.app import App, free_port
 from tests.support.browser import camera_clip, launch
-from tests.support.frames import message, watching
 from tests.support.processes import descendants
 from tests.support.visitor import Visitor
 
@@ -102,35 +100,6 @@ def wait_until_measured(app: App) -> None:
         quiet = quiet + 1 if share_of_core(app, 5) < 0.2 else 0
 
 
-def ten_visitors(browser: Browser, app: App, address: str, seconds: float) -> None:
-    """What they take of the server, detecting by themselves and asking it."""
-    visitors = [Visitor(browser, "", permissions=["camera"]) for _ in range(10)]
-    for visitor in visitors:
-        visitor.open(address)
-    for visitor in visitors:
-        visitor.wait_for(ON_DEVICE, 300)
-        visitor.page.get_by_role("tab", name="Camera").click()
-        visitor.page.get_by_role("button", name="Start the camera").click()
-    for visitor in visitors:
-        visitor.wait_for("s.result?.title === 'camera'", 300)
-    print(f"ten on their devices: the server takes {share_of_core(app, seconds):.1%} of a core")
-    for visitor in visitors:
-        visitor.context.close()
-    end = time.monotonic() + seconds + 5
-
-    def watch() -> None:
-        with watching(app) as ask:
-            while time.monotonic() < end:
-                ask(message())
-
-    threads = [threading.Thread(target=watch) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    print(f"ten asking the server: {share_of_core(app, seconds):.1%}")
-    for thread in threads:
-        thread.join()
-
-
 def two_visits(visitor: Visitor, meter: Meter) -> None:
     """Choose this device, download what it takes, and come again."""
     address = f"http://127.0.0.1:{meter.port}"
@@ -182,10 +151,8 @@ if __name__ == "__main__":
             visitor = Visitor(browser, "", permissions=["camera"])
             meter = Meter(app.port)
             two_visits(visitor, meter)
-            address = visitor.page.url
             wait_until_measured(app)
             camera(visitor, app, options.seconds)
             visitor.close()
-            ten_visitors(browser, app, address, options.seconds)
     finally:
         app.stop()
