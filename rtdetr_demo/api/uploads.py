@@ -31,7 +31,7 @@ MAX_UPLOADS = 32
 OWN_UPLOADS = 4
 """Uploads that are under way at once, in all and of one address."""
 MAX_HELD = 400
-"""Files that lie there at once."""
+"""Uploads whose files lie there at once."""
 
 _FIELD = "files"
 _MARGIN = 2**20
@@ -94,7 +94,8 @@ class Uploads:
             files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
             if not files or len(files) < len(form.multi_items()):
                 raise Refusal(400, f"Send files, and nothing else, in the field `{_FIELD}`.")
-            return [str(await asyncio.to_thread(self._keep, file, client)) for file in files]
+            paths = await asyncio.to_thread(self._keep, files, client)
+            return [str(path) for path in paths]
         finally:
             await form.close()
 
@@ -120,22 +121,26 @@ class Uploads:
             if not message.get("more_body"):
                 return
 
-    def _keep(self, file: UploadFile, client: str) -> Path:
+    def _keep(self, files: list[UploadFile], client: str) -> list[Path]:
         folder = self.scratch.uploads / secrets.token_hex(16)
-        folder.mkdir()
-        path = folder / _safe_name(file.filename or "")
+        paths = [
+            folder / str(number) / _safe_name(file.filename or "")
+            for number, file in enumerate(files)
+        ]
         try:
-            with path.open("wb") as copy:
-                shutil.copyfileobj(_rewound(file), copy, 2**20)
+            for path, file in zip(paths, files, strict=True):
+                path.parent.mkdir(parents=True)
+                with path.open("wb") as copy:
+                    shutil.copyfileobj(_rewound(file), copy, 2**20)
             self.scratch.check_room()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._hold(folder, client)
-        return path
+        return paths
 
     def _hold(self, folder: Path, client: str) -> None:
-        """Count an upload, and delete those that are past the quota."""
+        """Count the folder of an upload, and delete those that are past the quota."""
         with self._guard:
             self._held = [(owner, one) for owner, one in self._held if one.exists()]
             self._held.append((client, folder))

@@ -164,8 +164,8 @@ def _touched(path: Path) -> float:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files in a folder take."""
-    return sum(_size(path) for path in folder.glob("*"))
+    """What the files in a folder and below it take."""
+    return sum(_size(path) for path in folder.rglob("*"))
 
 
 def _size(path: Path) -> int:

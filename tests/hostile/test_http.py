@@ -205,7 +205,7 @@ def upload(app: App, files: list[tuple[str, str, bytes]]) -> httpx.Response:
 
 
 def scratch_of(app: App) -> Path:
-    return Path(upload(app, [("files", "a.jpg", b"x")]).json()[0]).parents[2]
+    return Path(upload(app, [("files", "a.jpg", b"x")]).json()[0]).parents[3]
 
 
 def files_in(folder: Path) -> set[Path]:
@@ -240,10 +240,10 @@ def test_uploads_of_one_visitor_make_room_for_each_other_and_not_at_the_cost_of_
     scratch = Scratch(tmp_path)
     uploads = Uploads(scratch, 2**20, most_bytes=400_000)
 
-    def send(client: str) -> Path:
-        content, answers = b"x" * 40_000, []
-        body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
-        body += content + b"\r\n--b--\r\n"
+    def send(client: str, files: int = 1) -> list[Path]:
+        answers = []
+        part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        body = (part + b"x" * 40_000 + b"\r\n") * files + b"--b--\r\n"
         headers = [(b"content-type", b"multipart/form-data; boundary=b")]
 
         async def receive() -> dict:
@@ -255,12 +255,16 @@ def test_uploads_of_one_visitor_make_room_for_each_other_and_not_at_the_cost_of_
         run_async(
             uploads({"type": "http", "method": "POST", "headers": headers}, receive, answer, client)
         )
-        return Path(json.loads(b"".join(answers))[0])
+        return [Path(path) for path in json.loads(b"".join(answers))]
 
-    theirs = send("them")
-    mine = [send("me") for _ in range(5)]
+    [theirs] = send("them")
+    mine = [send("me")[0] for _ in range(5)]
     assert theirs.exists()
     assert [one.exists() for one in mine] == [False, False, False, True, True]
+    together = send("me", files=4)  # more than the share, in one upload
+    assert theirs.exists()
+    assert all(one.exists() for one in together)
+    assert not any(one.exists() for one in mine)
     scratch.close()
 
 
