@@ -3,7 +3,8 @@
     .venv/bin/python tests/load/soak.py [--minutes 15]
 
 Prints resident memory, open files, threads, scratch bytes and child processes of the app after
-warming up and after the rest, and exits 1 where one of them has grown by more than 5 percent.
+warming up (with every store filled to what it may take) and after the rest, and exits 1 where one
+of them has grown by more than 5 percent.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -33,12 +35,43 @@ from tests.support.paths import EXAMPLES
 from tests.support.processes import grown, holdings
 
 REST_SECONDS = 90
+DATA_GB = 0.06
+FILLERS = 5
+"""Visitors who keep as much as one may, a quarter of all: so many fill every store."""
+
+PHOTO = (EXAMPLES / "dogs.jpg").read_bytes()
+CLIP = (EXAMPLES / "cows.mp4").read_bytes()
+
+
+def play(page: Caller) -> None:
+    """Send a clip and have it annotated."""
+    path = page.upload(CLIP, "cows.mp4")
+    options = {"decoder_layers": 1, "threshold": 0.5, "stride": 5}
+    wait_for_end(page, "video_state", page("video", {"path": path, **options}))
+
+
+def wait_for_end(page: Caller, ask: str, job: dict) -> None:
+    end = time.monotonic() + 300
+    while "id" in job and page(ask, job).get("running") and time.monotonic() < end:
+        time.sleep(1)
+
+
+def fill(app: App) -> None:
+    """Have uploads, results and videos take what they may."""
+
+    def visit(number: int) -> None:
+        page = Caller(app.url, address=f"127.0.3.{number + 1}")
+        for _ in range(50):
+            page("detect", {"path": page.upload(PHOTO)})
+        for _ in range(5):
+            play(page)
+
+    with ThreadPoolExecutor(2) as pool:  # as many videos as run at once
+        list(pool.map(visit, range(FILLERS)))
 
 
 def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
     """One turn of each kind of visitor."""
-    photo = (EXAMPLES / "dogs.jpg").read_bytes()
-    clip = (EXAMPLES / "cows.mp4").read_bytes()
     chance = random.Random(0)
 
     def picture(size: tuple[int, int], form: str, **options: object) -> bytes:
@@ -55,7 +88,7 @@ def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
         return client.post("/v1/detect", content=content, headers={"Content-Type": "image/jpeg"})
 
     def chat(client: httpx.Client) -> httpx.Response:
-        uri = "data:image/jpeg;base64," + base64.b64encode(photo).decode()
+        uri = "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()
         part = {"type": "image_url", "image_url": {"url": uri}}
         message = {"role": "user", "content": [part]}
         return client.post("/v1/chat/completions", json={"model": "bundled", "messages": [message]})
@@ -68,7 +101,7 @@ def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
         return client.post("/gradio_api/upload", files={"files": (name, content)})
 
     def mutated(client: httpx.Client) -> httpx.Response:
-        broken = bytearray(photo)
+        broken = bytearray(PHOTO)
         for _ in range(20):
             broken[chance.randrange(len(broken))] = chance.randrange(256)
         return detect(client, bytes(broken))
@@ -76,7 +109,7 @@ def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
     def broken_off(client: httpx.Client) -> None:
         def body():
             yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
-            yield clip[:200_000]
+            yield CLIP[:200_000]
             raise ConnectionError
 
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -84,9 +117,9 @@ def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
 
     return {
         "page": page,
-        "picture": lambda client: detect(client, photo),
+        "picture": lambda client: detect(client, PHOTO),
         "chat": chat,
-        "upload": lambda client: upload(client, "cows.mp4", clip),
+        "upload": lambda client: upload(client, "cows.mp4", CLIP),
         "playlist": lambda client: upload(client, "list.m3u8", b"#EXTM3U\nfile:///etc/passwd\n"),
         "mutated": mutated,
         "endless scans": lambda client: detect(client, endless),
@@ -97,17 +130,10 @@ def visitors(url: str) -> dict[str, Callable[[httpx.Client], object]]:
 
 def at_the_page(app: App) -> dict[str, Callable[[], object]]:
     """One turn of each kind of visitor of the page, through its own server functions."""
-    photo = (EXAMPLES / "dogs.jpg").read_bytes()
-    clip = (EXAMPLES / "cows.mp4").read_bytes()
-
-    def ended(page: Caller, ask: str, job: dict) -> None:
-        end = time.monotonic() + 300
-        while "id" in job and page(ask, job).get("running") and time.monotonic() < end:
-            time.sleep(1)
 
     def detection() -> None:
         page = Caller(app.url, address="127.0.2.1")
-        result = page("detect", {"path": page.upload(photo)})
+        result = page("detect", {"path": page.upload(PHOTO)})
         page("detect", {"result": result["id"], "queries": 50, "size": 192})
         page("original", {"result": result["id"]})
 
@@ -119,16 +145,10 @@ def at_the_page(app: App) -> dict[str, Callable[[], object]]:
     def lab() -> None:
         page = Caller(app.url, address="127.0.2.3")
         question = {"example": "dogs.jpg", "rounds": 3, "shapes": False}
-        ended(page, "measured", page("measure", question))
+        wait_for_end(page, "measured", page("measure", question))
 
     def video() -> None:
-        page = Caller(app.url, address="127.0.2.4")
-        job = page(
-            "video",
-            {"path": page.upload(clip, "cows.mp4"), "decoder_layers": 1, "threshold": 0.5,
-             "stride": 5},
-        )  # fmt: skip
-        ended(page, "video_state", job)
+        play(Caller(app.url, address="127.0.2.4"))
 
     def hostile() -> None:
         page = Caller(app.url, address="127.0.2.5")
@@ -154,7 +174,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder)
         os.environ["TMPDIR"] = folder
-        app = App("--checkpoint", "bundled", "--data-gb", "0.03", HF_HUB_OFFLINE="1")
+        app = App("--checkpoint", "bundled", "--data-gb", str(DATA_GB), HF_HUB_OFFLINE="1")
         while httpx.get(app.url + "/readyz").status_code != 200:
             time.sleep(0.5)
         done: Counter[str] = Counter()
@@ -187,6 +207,7 @@ def main() -> int:
             client.close()
             time.sleep(REST_SECONDS)
 
+        fill(app)
         run(min(180, 60 * minutes / 3))
         before = holdings(app.process.pid, temporary)
         run(60 * minutes)
