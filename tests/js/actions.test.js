@@ -71,6 +71,30 @@ test("a picture that the visitor sends is not overtaken by the page's own second
   assert.deepEqual(asked, [photo]);
 });
 
+test("a photo that comes back after the camera is looked at as photos are now", async () => {
+  const { actions, store, answers } = page();
+  const before = { ...resultOf({ example: "shipped.jpg" }, "old"), picture: "shipped.webp" };
+  store.set({ result: { ...resultOf(null, "new"), picture: null } });
+  const done = actions.restore(before);
+  assert.equal(store.get().result, before);
+  await undefined;
+  answers[0]();
+  await done;
+  assert.equal(store.get().result.settings.checkpoint, "new");
+});
+
+test("a snapshot does not have the photo before it looked at again", async () => {
+  const { actions, store, asked, answers } = page();
+  const before = { ...resultOf({ example: "shipped.jpg" }, "old"), picture: "shipped.webp" };
+  store.set({ result: { ...resultOf(null, "new"), picture: null } });
+  const photo = { file: "snapshot.jpg" };
+  const restored = actions.restore(before); // as the camera leaves the stage
+  const opened = actions.openPhoto(photo);
+  answers[0]();
+  await Promise.all([restored, opened]);
+  assert.deepEqual(asked, [photo]);
+});
+
 test("of two pictures the newer one wins, whichever is answered first", async () => {
   const { actions, store, answers } = page();
   const first = actions.openPhoto({ file: "1" });

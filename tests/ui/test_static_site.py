@@ -91,9 +91,30 @@ def test_once_loaded_it_detects_with_no_network(browser: Browser, host: StaticHo
         page.locator('rt-export [data-form="png"]').click()
     assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
 
-    # A new visit, still without one: nothing is fetched, and threads are there.
+    def film() -> None:
+        page.get_by_role("button", name="Start the camera").click()
+        person = "(s.result.predictions.classes[k] === 'person' && layer.scores[i] > 0.3)"
+        layer = "s.result.predictions.layers[0]"
+        visitor.wait_for(
+            "s.result?.title === 'camera' && s.result.settings.own"
+            f" && (layer => layer.labels.some((k, i) => {person}))({layer})",
+            60,
+        )
+
+    page.get_by_role("tab", name="Camera").click()
+    film()
+
+    # A new visit, still without one, by the address of the camera: nothing is fetched, threads are
+    # there, and the camera waits for its visitor.
+    page.wait_for_url("**source=camera**")
     page.reload()
-    visitor.wait_for("s.status?.here && s.result?.settings.runtime.includes('threads')", 60)
+    visitor.wait_for("s.status?.here", 60)
+    film()
+    assert "threads" in visitor.state("s.result.settings.runtime")
+
+    # So does the photo that it stood before.
+    page.get_by_role("tab", name="Photo").click()
+    visitor.wait_for("s.result?.picture && s.result.settings.own", 60)
     visitor.trouble = [one for one in visitor.trouble if "ERR_CONNECTION_REFUSED" not in one]
     visitor.close()
 

@@ -66,15 +66,20 @@ export class Actions {
   }
 
   /**
-   * Put a photo back that a camera or a video has stood before, unless there is another one.
+   * Put a photo back that a camera or a video has stood before, unless there is another one; look at
+   * it again where checkpoint or runtime have changed meanwhile.
    *
    * @param {Result | null} before
    */
-  restore(before) {
+  async restore(before) {
     const { source, result } = this.state;
-    if (source !== "photo" || !before?.picture || result?.picture) return;
-    this.app.store.set({ problem: "" });
-    this.#show(before);
+    if (source !== "photo" || !before?.picture) return;
+    if (!result?.picture) {
+      this.app.store.set({ problem: "" });
+      this.#show(before);
+    }
+    await undefined; // another photo that takes its place is asked for now
+    await this.catchUp();
   }
 
   /** Look at the picture on the stage again, with the settings of now. */

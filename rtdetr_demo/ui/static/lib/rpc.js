@@ -62,11 +62,14 @@ export class Rpc {
    */
   async callInTurn(name, request, tell = () => undefined) {
     const ticket = Math.random().toString(36).slice(2);
+    let inLine = false;
     const watch = setInterval(async () => {
       const place = await this.call("ahead", { ticket }).catch(() => null);
       if (!place) return;
       tell(place.ahead ?? 0);
-      if (place.ahead === null) clearInterval(watch); // its turn has come
+      // No place: its turn has come, or it has not arrived yet.
+      if (inLine && place.ahead === null) clearInterval(watch);
+      inLine = place.ahead !== null;
     }, PLACE_EVERY_MS);
     try {
       return await this.call(name, { ...request, ticket });
