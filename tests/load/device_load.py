@@ -1,12 +1,16 @@
-"""Detection on the visitor's own device: `python tests/load/device_load.py [--seconds 15]`.
+"""Detection on the visitor's own device: `python tests/load/device_load.py [--seconds 15]
+[--viewers 10]`.
 
 A first and a second visit in headless Chromium, with the bytes that each takes; then a camera, with
 the frames painted a second at six layers and at one, the main thread's long tasks meanwhile, and
-the share of one core that the server takes.
+the share of one core that the server takes. Last, many cameras at once: what the server takes of a
+core when each detects on its own device (all of them are this machine here, so they are slow), and
+when the server detects for all.
 """
 
 import argparse
 import asyncio
+import copy
 import json
 import os
 import sys
@@ -43,6 +47,8 @@ COUNT_PAINTED = """(app, seconds) => new Promise((done) => {
   };
   requestAnimationFrame(look);
 })"""
+PATIENCE = 300
+"""Seconds that one step of a page may take."""
 ON_DEVICE = "s.result?.settings.runtime.startsWith('this device') && !s.busy"
 
 
@@ -140,8 +146,52 @@ def camera(visitor: Visitor, app: App, seconds: float) -> None:
         print(f"  long tasks on the main thread: {found['tasks']}; server's CPU: {share:.1%}")
 
 
+def frames(visitors: list[Visitor]) -> list[int]:
+    """How many results each page has shown since this was asked first, and one."""
+    count = """(app) => {
+      if (window.shown === undefined) {
+        window.shown = 0;
+        app.app.store.subscribe(["result"], () => window.shown++);
+      }
+      return window.shown;
+    }"""
+    return [one.page.locator("rt-app").evaluate(count) for one in visitors]
+
+
+def many_cameras(first: Visitor, app: App, count: int, seconds: float) -> None:
+    """Cameras in as many tabs of one browser; all are open before the first of them starts."""
+    first.context.set_default_timeout(1000 * PATIENCE)
+    visitors = [first]
+    address = first.page.url
+    first.page.goto("about:blank")
+    while len(visitors) < count:
+        another = copy.copy(first)
+        another.page = first.context.new_page()
+        visitors.append(another)
+    for one in visitors:
+        one.open(address)
+        one.wait_for("s.source === 'camera' && s.status?.here", PATIENCE)
+    for one in visitors:
+        one.page.get_by_role("button", name="Start the camera").click()
+    for one in visitors:
+        one.wait_for("s.result?.title === 'camera' && s.result.settings.own", PATIENCE)
+    for runtime in ("device", "server"):
+        for one in visitors:
+            one.page.locator(f"rt-runtime [value={runtime}]").check(force=True)
+        for one in visitors:
+            own = "" if runtime == "device" else "!"
+            one.wait_for(f"s.result?.title === 'camera' && {own}s.result.settings.own", PATIENCE)
+        before, began = frames(visitors), time.monotonic()
+        share = share_of_core(app, seconds)
+        shown = [after - n for n, after in zip(before, frames(visitors), strict=True)]
+        rate = sum(shown) / (time.monotonic() - began)
+        print(f"{count} cameras, {runtime} detects: server's CPU {share:.1%} of a core")
+        print(f"  {rate:.1f} frames a second in all; each: {shown}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--viewers", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=15)
     options = parser.parse_args()
     app = App("--checkpoint", "bundled", HF_HUB_OFFLINE="1")
@@ -153,6 +203,7 @@ if __name__ == "__main__":
             two_visits(visitor, meter)
             wait_until_measured(app)
             camera(visitor, app, options.seconds)
+            many_cameras(visitor, app, options.viewers, options.seconds)
             visitor.close()
     finally:
         app.stop()

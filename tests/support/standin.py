@@ -13,7 +13,7 @@ from typing import Self
 class LocalServer:
     """Runs `handler` on a free port for as long as the `with` block lasts."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler]):
+    def __init__(self, handler: Callable[..., BaseHTTPRequestHandler]):
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_port}"

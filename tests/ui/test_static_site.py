@@ -1,11 +1,13 @@
 """The page without a server: a static host, then no network at all."""
 
 import contextlib
+import functools
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ from playwright.sync_api import Browser, expect
 from rtdetr_demo.__main__ import main
 from tests.support.app import free_port
 from tests.support.paths import EXAMPLES
+from tests.support.standin import LocalServer
 from tests.support.visitor import Visitor
 
 
@@ -117,6 +120,46 @@ def test_once_loaded_it_detects_with_no_network(browser: Browser, host: StaticHo
     visitor.wait_for("s.result?.picture && s.result.settings.own", 60)
     visitor.trouble = [one for one in visitor.trouble if "ERR_CONNECTION_REFUSED" not in one]
     visitor.close()
+
+
+class Cutter(SimpleHTTPRequestHandler):
+    """Closes the connection in the middle of a file whose name begins with `cut`."""
+
+    cut = ""
+    asked: list[str]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def copyfile(self, source, outputfile) -> None:
+        name = self.path.rpartition("/")[2]
+        self.asked.append(name)
+        content = source.read()
+        is_cut = self.cut and name.startswith(self.cut)
+        outputfile.write(content[: len(content) // 2] if is_cut else content)
+
+
+def test_a_download_that_is_cut_says_so_and_goes_on_with_the_next_try(
+    browser: Browser, site: Path
+) -> None:
+    class Handler(Cutter):
+        cut = "encoder-"
+        asked: list[str] = []  # noqa: RUF012 - of this test
+
+    with LocalServer(functools.partial(Handler, directory=str(site))) as server:
+        visitor = Visitor(browser, f"{server.url}/some/where/")
+        runtime = visitor.page.locator("rt-runtime")
+        runtime.locator(".get").click()
+        words = runtime.locator(".words")
+        expect(words).to_contain_text("The download broke off.", timeout=30_000)
+        assert sum(name.endswith(".wasm.gz") for name in Handler.asked) == 1
+        Handler.cut = ""
+        runtime.get_by_role("button", name="Try again").click()
+        visitor.wait_for("s.status?.here && !s.status.download?.running", 60)
+        visitor.wait_for("s.result?.settings.own && !s.busy", 60)
+        assert sum(name.endswith(".wasm.gz") for name in Handler.asked) == 1, "it was kept"
+        visitor.trouble = [one for one in visitor.trouble if "CONTENT_LENGTH" not in one]
+        visitor.close()
 
 
 def test_the_site_says_what_it_needs_of_a_host(site: Path) -> None:

@@ -83,6 +83,7 @@ export async function fetchKept(name, files, onBytes, signal) {
 async function fetchWhole({ url, bytes, sha256 }, onBytes, signal) {
   const content = new Uint8Array(bytes);
   let at = 0;
+  let furthest = 0;
   for (let attempt = 1; at < bytes; attempt++) {
     try {
       const answer = await fetch(url, {
@@ -99,6 +100,8 @@ async function fetchWhole({ url, bytes, sha256 }, onBytes, signal) {
         content.set(value, at);
         at += value.length;
         onBytes(at);
+        if (at <= furthest) continue; // seen before: no reason for more patience
+        furthest = at;
         attempt = 1;
       }
       if (at < bytes) throw new TypeError("cut off");
