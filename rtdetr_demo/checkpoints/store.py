@@ -39,6 +39,15 @@ class ModelStore:
         self._folders: dict[str, Path] = {}
         self._downloads: dict[str, hub.Download] = {}
 
+    def forget_threads(self) -> None:
+        """For a forked copy of this process, where no thread goes on: let go of what one held.
+
+        A model that one was loading there is loaded by whoever asks for it here.
+        """
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+        for name in [name for name, future in self._detectors.items() if not future.done()]:
+            del self._detectors[name]
+
     def name_folder(self, folder: Path) -> str:
         """Serve a folder of this machine under its own name; gives that name."""
         name = folder.resolve().name

@@ -71,6 +71,8 @@ class Service:
             self.latencies.remove,
         )
         self.latencies.store = self.store
+        if is_zero_gpu():
+            os.register_at_fork(after_in_child=self.store.forget_threads)
         self.wanted = settings.checkpoint
         if os.path.isdir(settings.checkpoint):
             # Visitors see a name, not where on this machine the operator keeps it.

@@ -4,11 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from rtdetr_demo.checkpoints.store import ModelStore
+from rtdetr_demo.model.detector import Detector
 from tests.support.paths import REPO
+from tests.support.processes import wait_for
 
 ALTERNATE = """
 import re, sys, time
@@ -48,3 +52,28 @@ def test_checkpoints_that_take_turns_take_no_more_memory_each_time(random_r50, t
     resident = [int(line) / 1024 for line in output.stdout.split()]
     print("resident MB:", *map(round, resident))
     assert max(resident[-4:]) - max(resident[2:6]) < 100
+
+
+def test_a_forked_copy_does_not_wait_for_a_thread_that_it_has_not(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+):
+    loads, go_on, load = [], threading.Event(), Detector.load
+
+    def slow_load(*arguments) -> Detector:
+        loads.append(1)
+        if len(loads) == 1:
+            go_on.wait(30)
+        return load(*arguments)
+
+    monkeypatch.setattr(Detector, "load", slow_load)
+    store = ModelStore(2**30)
+    name = store.name_folder(tiny)
+    # This thread stands for one of the process that is copied: the copy has it half way for ever.
+    loading = threading.Thread(target=store.get, args=(name,), daemon=True)
+    loading.start()
+    wait_for(lambda: loads)
+    assert store.is_loading(name)
+    store.forget_threads()
+    assert store.get(name).depth == 6
+    go_on.set()
+    loading.join()

@@ -1,9 +1,11 @@
 """A Space on ZeroGPU: the real package, beside a stand-in for the service that lends cards."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -12,9 +14,12 @@ import gradio as gr
 import httpx
 import pytest
 import torch
+from PIL import Image
 
+from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.errors import Busy
 from rtdetr_demo.model import detector as detector_module
+from rtdetr_demo.model.detector import Detector
 from tests.support.app import free_port, wait_until_ready
 from tests.support.caller import Caller
 from tests.support.paths import EXAMPLES, REPO
@@ -22,16 +27,27 @@ from tests.support.services import MakeService
 from tests.support.standin import LocalServer, QuietHandler
 
 # What the package asks of a CUDA build of PyTorch where no card is touched: its version, and that
-# the functions exist that it puts out of reach or asks whether CUDA was begun too early.
-LAUNCH = (
-    "import runpy, sys, torch; torch.version.cuda = '13.0'; torch._C._cuda_init = None; "
-    "torch.cuda._is_in_bad_fork = bool; "
-    "sys.argv[:] = sys.argv[1:]; runpy.run_path('app.py', run_name='__main__')"
-)
+# the functions exist that it puts out of reach or asks whether CUDA was begun too early. In the
+# worker, which has no card here either, the device is the CPU: nothing is begun on a card or moved.
+LAUNCH = """
+import runpy, sys, torch
+torch.version.cuda, torch._C._cuda_init, torch.cuda._is_in_bad_fork = "13.0", None, bool
+import spaces.zero
+spaces.zero.torch.init = lambda uuid: None
+spaces.zero.torch.move = lambda callback: None
+sys.argv[:] = sys.argv[1:]
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+QUESTION = {"label": "dog", "box": [388, 575, 597, 865], "score": 0.8, "layer": 6}
+
+SPENT = "spent.visitor.s"
+GRANT = {"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "granted"}
 
 
 class DeviceService(LocalServer):
-    """Lends cards: notes what it is asked, and says that the visitor's time is spent."""
+    """Lends cards, but none to the visitor `SPENT`, whose time is used up; notes what it is
+    asked."""
 
     def __init__(self) -> None:
         asked = self.asked = list[str]()
@@ -39,57 +55,98 @@ class DeviceService(LocalServer):
         class Handler(QuietHandler):
             def do_POST(self) -> None:  # noqa: N802
                 asked.append(self.path)
+                status, answer = 200, dict[str, object]()
                 if self.path.startswith("/schedule"):
-                    body = b'{"left": 0, "wait": "PT3H"}'
-                    return self.reply(429, body, Content_Type="application/json")
-                self.reply(200, b"{}", Content_Type="application/json")
+                    answer = GRANT
+                    if _token(self.path) == SPENT:
+                        status, answer = 429, {"left": 0, "wait": "PT3H"}
+                body = json.dumps(answer).encode()
+                self.reply(status, body, Content_Type="application/json")
 
             do_GET = do_POST  # noqa: N815
 
         super().__init__(Handler)
 
+    def schedules(self) -> list[str | None]:
+        """Whose time each asked call was to count as."""
+        return [_token(path) for path in self.asked if path.startswith("/schedule")]
+
+    def count(self, path: str) -> int:
+        return sum(one.startswith(path) for one in self.asked)
+
+
+def _token(path: str) -> str | None:
+    return parse_qs(urlsplit(path).query).get("token", [None])[0]
+
+
+@pytest.fixture(scope="module")
+def device_service() -> Iterator[DeviceService]:
+    with DeviceService() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def space(device_service: DeviceService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the demo as such a Space, with the real package."""
+    pytest.importorskip("spaces")
+    port, home = free_port(), tmp_path_factory.mktemp("home")
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, "app.py", "--checkpoint", "bundled", "--port", str(port)],
+        cwd=REPO,
+        env={
+            "PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": os.environ["TMPDIR"],
+            "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "SPACES_ZERO_GPU": "true",
+            "SPACES_ZERO_DEVICE_API_URL": device_service.url,
+            "ZEROGPU_PROC_SELF_CGROUP_PATH": str(_cgroup(home)),
+        },
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        wait_until_ready(process, port)
+        assert device_service.asked == ["/startup-report"], "nothing while nobody looks"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert "Low-level CUDA init" not in output
+    assert "Traceback" not in output
+    assert process.returncode == 0, output
+
+
+def detect(url: str, token: str, **settings: object) -> httpx.Response:
+    return httpx.post(
+        f"{url}/v1/detect",
+        content=(EXAMPLES / "dogs.jpg").read_bytes(),
+        headers={"Content-Type": "image/jpeg", "X-IP-Token": token},
+        params=settings,
+        timeout=60,
+    )
+
 
 @pytest.mark.slow
-def test_the_main_process_gets_ready_without_a_card_and_a_spent_quota_is_a_sentence(tmp_path):
-    pytest.importorskip("spaces")
-    port = free_port()
-    with DeviceService() as service:
-        process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, "app.py", "--checkpoint", "bundled",
-             "--port", str(port)],
-            cwd=REPO,
-            env={
-                "PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": os.environ["TMPDIR"],
-                "HF_HUB_OFFLINE": "1", "SPACES_ZERO_GPU": "true",
-                "SPACES_ZERO_DEVICE_API_URL": service.url,
-                "ZEROGPU_PROC_SELF_CGROUP_PATH": str(_cgroup(tmp_path)),
-            },
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        try:
-            wait_until_ready(process, port)
-            assert service.asked == ["/startup-report"], "nothing is asked for while nobody looks"
-            url = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, headers={"X-IP-Token": "a.visitor.s"}) as client:
-                answer = client.post(
-                    "/v1/detect",
-                    content=(EXAMPLES / "dogs.jpg").read_bytes(),
-                    headers={"Content-Type": "image/jpeg"},
-                )
-                assert "No card could be lent" in answer.text
-            page = Caller(url, headers={"X-IP-Token": "another.visitor.s"})
-            assert "No card could be lent" in page("detect", {"example": "dogs.jpg"})["error"]
-            tokens = [
-                parse_qs(urlsplit(path).query).get("token")
-                for path in service.asked
-                if path.startswith("/schedule")
-            ]
-            assert tokens == [["a.visitor.s"], ["another.visitor.s"]]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
-    assert "Low-level CUDA init" not in output
-    assert process.returncode == 0, output
+def test_pictures_are_detected_in_by_a_worker_that_was_lent_a_card(
+    space: str, device_service: DeviceService
+):
+    before = len(device_service.schedules())
+    found = detect(space, "a.visitor.s", decoder_layers=3).json()
+    bundled = Detector.load("bundled", BUNDLED_FOLDER, torch.device("cpu"))
+    with Image.open(EXAMPLES / "dogs.jpg") as photo:
+        expected = bundled.detect(photo.convert("RGB"), 3).to_json(3, 0.5)
+    assert found["detections"] == expected["detections"]
+    page = Caller(space, headers={"X-IP-Token": "another.visitor.s"})
+    shown = page("detect", {"path": page.upload((EXAMPLES / "dogs.jpg").read_bytes())})
+    assert page("status", {"checkpoint": "bundled"})["latency"], "measured in the first call"
+    seen = page("inspect", {"result": shown["id"], **QUESTION})
+    assert "error" not in seen
+    assert device_service.schedules()[before:] == ["a.visitor.s", *["another.visitor.s"] * 2]
+    assert device_service.count("/release") == device_service.count("/schedule")
+
+
+@pytest.mark.slow
+def test_a_spent_quota_of_a_visitor_is_a_sentence(space: str):
+    assert "No card could be lent" in detect(space, SPENT).text
+    page = Caller(space, headers={"X-IP-Token": SPENT})
+    assert "No card could be lent" in page("detect", {"example": "dogs.jpg"})["error"]
 
 
 def _cgroup(folder: Path) -> Path:
