@@ -14,6 +14,7 @@ def main() -> None:
     # Imported here, as each child process reads this file, too, and needs none of it.
     from rtdetr_demo.api.server import listen
     from rtdetr_demo.errors import DemoError
+    from rtdetr_demo.imports import quick_imports
     from rtdetr_demo.serving.scratch import Scratch
     from rtdetr_demo.settings import Settings
     from rtdetr_demo.zero_gpu import prepare
@@ -30,12 +31,13 @@ def main() -> None:
     scratch.use_for_everything()
     prepare()
     # Only now: Gradio makes its folder where it is imported.
-    from rtdetr_demo.api.app import Api
-    from rtdetr_demo.serving.service import Service
-    from rtdetr_demo.ui.front_end import FrontEnd
-    from rtdetr_demo.ui.launch import launch
-    from rtdetr_demo.ui.mcp import publish_tools
-    from rtdetr_demo.ui.page import build, launch_options
+    with quick_imports():
+        from rtdetr_demo.api.app import Api
+        from rtdetr_demo.serving.service import Service
+        from rtdetr_demo.ui.front_end import FrontEnd
+        from rtdetr_demo.ui.launch import launch
+        from rtdetr_demo.ui.mcp import publish_tools
+        from rtdetr_demo.ui.page import build, launch_options
 
     service = Service(settings, scratch)
     api = Api(service)

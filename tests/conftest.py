@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from rtdetr_demo.imports import quick_imports
 from tests.support.app import App
 from tests.support.browser import camera_clip, launch
-from tests.support.models import random_model, save, small
 from tests.support.paths import EXAMPLES
 from tests.support.standin import HubStandIn
 
@@ -25,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["together", "alone"],
         help="only tests that may run beside others, or only those marked `alone`",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # The test modules import all that the demo does.
+    with quick_imports():
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,6 +63,8 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small RT-DETR: six decoder layers, 300 queries, random weights."""
+    from tests.support.models import random_model, save, small
+
     model = random_model(**small())
     return save(model, tmp_path_factory.mktemp("tiny"), 160)
 
@@ -63,6 +72,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def random_r50(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an RT-DETR R50 of the published architecture, random weights."""
+    from tests.support.models import random_model, save
+
     return save(random_model(num_labels=80), tmp_path_factory.mktemp("r50"), 640)
 
 

@@ -1,5 +1,6 @@
 """The models that one process holds: each once, shared by everyone."""
 
+import functools
 import logging
 import threading
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import memory, metrics
 from ..errors import CheckpointError
+from ..imports import quick_imports
 from . import hub
 from .catalog import BUNDLED, is_listed
 from .files import check_bounds, weights_bytes
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _detector_class() -> "type[Detector]":
+    # PyTorch and transformers take seconds to import, and a page must not wait for that.
+    with quick_imports():
+        from ..model.detector import Detector
+    return Detector
 
 
 class ModelStore:
@@ -78,14 +88,12 @@ class ModelStore:
                     f"{checkpoint} is not on this machine yet. Download it first, or choose "
                     "the bundled checkpoint."
                 )
-            # PyTorch and transformers take seconds to import, and a page must not wait for that.
-            from ..model.detector import Detector
-
+            detector_class = _detector_class()
             if not is_listed(checkpoint):
                 check_bounds(checkpoint, folder)
             with self._loading:  # one at a time, as each makes room first
                 self._make_room(checkpoint, folder)
-                detector = Detector.load(checkpoint, folder)
+                detector = detector_class.load(checkpoint, folder)
         except BaseException as error:
             with self._lock:
                 del self._detectors[checkpoint]
