@@ -37,7 +37,8 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
-    """Each is an option of `app.py` and, in capitals after `RTDETR_`, an environment variable."""
+    """What the operator sets: `api_rate`, say, by `--api-rate` of `app.py`, or else by the
+    environment variable RTDETR_API_RATE. Secrets come from the environment alone."""
 
     model_config = SettingsConfigDict(
         env_prefix="RTDETR_", env_ignore_empty=True, populate_by_name=True, frozen=True
@@ -100,7 +101,8 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":
-        """Read them; a value that cannot be ends the process with a sentence."""
+        """Read `arguments` (sys.argv by default) and the environment; a wrong value ends the
+        process with a sentence."""
         parser = argparse.ArgumentParser(
             prog="app.py", description="Serve the RT-DETR demo: the page and its API."
         )

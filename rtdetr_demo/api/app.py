@@ -79,7 +79,7 @@ class Api:
         log.info(self.keys.describe())
 
     def drain(self, seconds: float) -> None:
-        """Refuse what comes, and wait for what runs."""
+        """Refuse new requests (503), and wait for those under way, for `seconds` at most."""
         self._gateway.closing = True
         end = time.monotonic() + seconds
         while self._gateway.inside and time.monotonic() < end:

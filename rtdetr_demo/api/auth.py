@@ -102,7 +102,11 @@ class Rate:
         self._hits = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, client: Client, pictures: int) -> None:
-        """Raises Overloaded past the limit, and TooLarge for what is always past it."""
+        """Count this many pictures of the client in the minute that ends now.
+
+        Raises Overloaded where they are too many together with those before, and TooLarge where
+        they alone are more than `per_minute`; neither is counted.
+        """
         if self._limit is None:
             return
         if pictures > self._per_minute:

@@ -48,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True)
 class DetectionRequest:
-    """What was asked, and the answers to wait for, one a picture."""
+    """A request under way: its settings, and in `answers` one task a picture, in their order."""
 
     checkpoint: str
     selection: Selection
@@ -59,7 +59,7 @@ class DetectionRequest:
     answers: list[asyncio.Task]
 
     def settings(self) -> dict[str, Any]:
-        """As they were understood."""
+        """The settings that hold, of fields and text together, named as in `schemas.Applied`."""
         layers, threshold, classes, most = self.selection
         return {
             "decoder_layers": layers,
@@ -70,12 +70,12 @@ class DetectionRequest:
 
 
 def as_json(_: Image.Image, predictions: Predictions, selection: Selection) -> dict:
-    """The common form."""
+    """A `Render` that gives `Predictions.to_json` of the selection."""
     return predictions.to_json(*selection)
 
 
 class Dispatcher:
-    """Takes orders for one service."""
+    """Runs the requests of API clients on one service, each client in its fair turns."""
 
     def __init__(self, service: Service):
         settings = service.settings
@@ -99,9 +99,10 @@ class Dispatcher:
         text: str = "",
         render: Render = as_json,
     ) -> AsyncIterator[DetectionRequest]:
-        """Take an order; leaving the block, by whatever way, ends what is left of it.
+        """Begin to detect in `pictures`; leaving the block cancels what is not answered by then.
 
-        Fields win over what `text` says. Raises DemoError.
+        `checkpoint`: None for the one that serves. `settings` win over what `text` states.
+        `render` makes each picture's answer of its predictions. Raises DemoError.
         """
         detector = self.detector(checkpoint)
         selection = _selection(detector, settings, text)
@@ -168,9 +169,9 @@ class Dispatcher:
                 await asyncio.gather(*answers, return_exceptions=True)
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
-        """The detector, if it is loaded; else it is being loaded from now on.
+        """The detector, without waiting: one that is not in memory begins to be loaded.
 
-        Raises Loading until it is, and CheckpointError where it cannot be.
+        Raises Loading until it is there, and CheckpointError where it cannot be loaded.
         """
         service, store = self.service, self.service.store
         name = service.check(checkpoint or service.active)
@@ -258,7 +259,7 @@ class Dispatcher:
         return self.service.detect_batch(images, checkpoint, layers, every_layer=False)
 
     def close(self) -> None:
-        """Take on nothing more."""
+        """Close the queue: what waits, and what comes later, fails with Busy."""
         self.queue.close()
 
 

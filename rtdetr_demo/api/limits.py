@@ -92,7 +92,10 @@ class Body:
 
 
 async def take_in(receive: Receive, headers: Headers, begun: bool = False) -> None:
-    """Take in what a refused client is still sending, or it would not hear the refusal."""
+    """Read and drop what is left of a refused client's body, for `_DRAIN_SECONDS` at most.
+
+    Most clients look for an answer only once they have sent all. `begun`: some of it was read.
+    """
     waits = headers.get("expect", "").lower() == "100-continue" and not begun
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     if waits or not has_body:

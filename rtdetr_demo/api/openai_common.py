@@ -94,7 +94,7 @@ def last_asked(messages: Sequence[Any], param: str, kind: str) -> tuple[list[Sou
 
 
 class Json(JSONResponse):
-    """In ASCII, as what a client sent and hears again may hold half a surrogate pair."""
+    """JSON in ASCII: a client's text may hold half a surrogate pair, which UTF-8 cannot write."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False).encode()
@@ -116,9 +116,9 @@ def new_id(prefix: str) -> str:
 
 
 async def pieces(request: DetectionRequest, schema: JsonSchema | None) -> AsyncIterator[str]:
-    """The answer's JSON, a piece for each picture as soon as it is there.
+    """The answer (`schemas.Pictures`) as JSON text: one piece for each picture, when it is ready.
 
-    With a schema it comes in one piece, checked. Raises DemoError.
+    With a schema it comes in one piece, checked against it. Raises DemoError.
     """
     head = '{"settings": ' + json.dumps(request.settings()) + ', "results": ['
     if schema is not None:
@@ -181,7 +181,11 @@ async def answered(
     whole: Callable[[DetectionRequest, str], dict[str, Any]],
     events: Callable[[DetectionRequest, AsyncIterator[str]], AsyncIterator[str]],
 ) -> Response:
-    """The order's answer: `whole` makes it of all its text, `events` a stream of its pieces."""
+    """Submit the request (`taking`), and give its response.
+
+    Where `body.stream` is set it streams what `events` makes of the pieces of text; else `whole`
+    makes one body of all the text. Raises DemoError before the response begins.
+    """
 
     async def stream() -> AsyncIterator[str]:
         async with taking as request:
@@ -196,7 +200,10 @@ async def answered(
 
 
 async def begun(events: AsyncIterator[str]) -> StreamingResponse:
-    """A stream whose first event is here: what fails before that is still an error response."""
+    """The response that streams these events, begun only when the first is there.
+
+    Raises what fails until then, which so gets its status; later errors become an event.
+    """
     first = await anext(events)
 
     async def all_events() -> AsyncIterator[str]:

@@ -33,7 +33,7 @@ class Gateway:
         return self._api.app
 
     async def drain(self, seconds: float) -> None:
-        """Refuse what comes, and wait for what runs."""
+        """Refuse new requests (503), and wait for those under way, for `seconds` at most."""
         await asyncio.to_thread(self._api.drain, seconds)
 
 

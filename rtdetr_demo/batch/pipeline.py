@@ -33,7 +33,7 @@ GPU_BATCH = 16
 def describe_run(
     detector: Detector, layers: int | None, threshold: float, annotated: str | None
 ) -> RunInfo:
-    """The settings that all rows share. Raises BadInput for a depth that the detector has not."""
+    """The settings that all rows share. Raises BadInput for layers outside 1 to the depth."""
     depth = detector.check_depth(layers)
     return RunInfo(
         detector.checkpoint,

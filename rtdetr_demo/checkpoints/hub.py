@@ -90,7 +90,7 @@ class Download:
         return self._thread.is_alive()
 
     def cancel(self, seconds: float = 2.0) -> None:
-        """Ask it to stop, and give it some time to."""
+        """Ask it to stop, and wait up to `seconds` until it has."""
         self._stop.set()
         self._thread.join(seconds)
 

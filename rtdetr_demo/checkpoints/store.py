@@ -59,7 +59,7 @@ class ModelStore:
             del self._detectors[name]
 
     def name_folder(self, folder: Path) -> str:
-        """Serve a folder of this machine under its own name; gives that name."""
+        """Let `get` know a folder of this machine by its last part; gives that name."""
         name = folder.resolve().name
         self._folders[name] = folder
         return name

@@ -25,7 +25,7 @@ class Agreement:
 
     @property
     def extra(self) -> int:
-        """Shown detections that the reference has not."""
+        """How many shown detections have no partner in the reference."""
         return self.shown - self.kept
 
     @property

@@ -105,7 +105,7 @@ class Setting:
         return detector.detect(image, self.depth, every_layer=False, **self.shape)
 
     def contender(self, detector: Detector, image: Image.Image) -> latency.Contender:
-        """Only the pass counts, not the wait for it among others."""
+        """A contender that passes at this setting; the wait for the device is not timed."""
         return lambda: {self.name: self.detect(detector, image).timing.total}
 
 
@@ -277,7 +277,7 @@ def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) 
 
 
 def conditions(detector: Detector, plan: Plan) -> dict[str, Any]:
-    """What a number means little without."""
+    """What a measurement was made with, by name: checkpoint, device, shape, versions."""
     cuda = detector.device.type == "cuda"
     return {
         "checkpoint": detector.checkpoint,

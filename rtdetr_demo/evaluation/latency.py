@@ -72,7 +72,7 @@ def take_turns(
 
 
 def low(times: np.ndarray) -> float:
-    """The cost that these rounds speak for."""
+    """What is taken as the cost: the `LOW` quantile of the milliseconds of all rounds."""
     return float(np.quantile(times, LOW))
 
 
@@ -148,7 +148,7 @@ def measure_latency(
 
 
 def summarize(detector: "Detector", times: Mapping[str, np.ndarray]) -> Latency:
-    """The latency that rounds of `passes` speak for."""
+    """The latency estimated from milliseconds [rounds] by name, as `passes` took them by turns."""
     names = [f"depth {depth}" for depth in range(1, detector.depth + 1)]
     stages = stage_names(detector.depth)
     totals, steps = (np.array([times[name] for name in part]) for part in (names, stages))

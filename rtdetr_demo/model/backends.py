@@ -34,12 +34,15 @@ HALF_TOLERANCE = 50
 
 
 class Runtime(Protocol):
-    """Runs stages."""
+    """Runs the stages of one detector, for one number of queries; see this module."""
 
     name: str
 
     def run(self, pixels: Tensor, depth: int, every: bool) -> tuple[Tensor, Tensor]:
-        """See this module."""
+        """Run `depth` decoder layers on pixels [batch, 3, height, width].
+
+        Gives logits and boxes of every layer where `every`, else of the last one alone.
+        """
 
     def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
         """The stages of a full pass by name, each to be called in its turn."""

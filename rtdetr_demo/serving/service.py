@@ -116,7 +116,7 @@ class Service:
         `shape`: `queries`, `size` and `every_layer` of `Detector.detect`.
 
         Raises CheckpointError for a checkpoint that is unknown, barred or absent, and BadInput for
-        a depth that it has not.
+        decoder layers outside 1 to its depth.
         """
         return self.detect_batch([image], checkpoint, decoder_layers, **shape)[0]
 

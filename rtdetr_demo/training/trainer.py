@@ -110,13 +110,13 @@ class Run:
         self.agree()
 
     def agree(self) -> None:
-        """Give every worker the first one's weights."""
+        """Overwrite the weights of all workers with those of the first; each must call it."""
         if self.args.workers > 1:
             for value in self.both.state_dict().values():
                 dist.broadcast(value, 0)
 
     def load(self) -> None:
-        """Continue from the checkpoint."""
+        """Set model, average, optimizer and counters to those of `checkpoint.pt`."""
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.both.load_state_dict(state["weights"])
         self.average.load_state_dict(state["average"])
@@ -127,7 +127,10 @@ class Run:
             torch.set_rng_state(state["rng"].cpu())
 
     def save(self) -> None:
-        """Write the checkpoint in one move, and the averaged model; validate and draw."""
+        """In the first worker: write `checkpoint.pt`, never half, and draw the curves.
+
+        In the second part also write the averaged model, and score it where there is `--val`.
+        """
         if self.rank:
             return
         state = {name: getattr(self, name) for name in self.KEPT} | {
@@ -148,7 +151,7 @@ class Run:
         self.draw()
 
     def validate(self) -> None:
-        """Score every depth on the validation set; keep the best model seen."""
+        """Add each depth to `val.csv`; copy `latest` to `best` where its AP is the highest yet."""
         from ..evaluation.coco import evaluate
         from ..model.detector import Detector
 
@@ -163,7 +166,7 @@ class Run:
             shutil.copytree(latest, self.args.out / "best", dirs_exist_ok=True)
 
     def batches(self) -> Iterator[Batch]:
-        """Batches from the current step on, prepared ahead by threads."""
+        """This worker's share of each batch, on the device, from the current step on, endless."""
         args, threads = self.args, 1 if self.device.type == "cpu" else 12
         pending: deque = deque()
         upcoming = self.step
@@ -182,7 +185,7 @@ class Run:
                 yield to_device(pending.popleft().result(), self.device)
 
     def begin_full_part(self) -> None:
-        """From the averaged dense detector to the whole model."""
+        """Enter the second part: averaged weights, the decoder started from them, a new average."""
         self.both.load_state_dict(self.average.module.state_dict())
         start_decoder(self.model, self.dense)
         self.agree()
@@ -237,7 +240,7 @@ class Run:
                 return
 
     def share_gradients(self) -> None:
-        """Average the gradients, and the time spent, over the workers."""
+        """Replace gradients and seconds by their means over the workers; each must call it."""
         if self.args.workers == 1:
             return
         parameters = [p for p in self.both.parameters() if p.requires_grad]
@@ -311,7 +314,10 @@ class Run:
 
 
 def work(rank: int, args: argparse.Namespace, meeting: str) -> None:
-    """One of several processes that train together."""
+    """Train as process `rank` of `args.workers`, on one thread.
+
+    `meeting`: address of a file (`file://`) through which they find each other.
+    """
     torch.set_num_threads(1)
     dist.init_process_group("gloo", meeting, rank=rank, world_size=args.workers)
     Run(args, rank).train()

@@ -36,7 +36,7 @@ def page_config(service: Service, front_end: FrontEnd) -> dict[str, Any]:
 
 
 def static_config(front_end: FrontEnd) -> dict[str, Any]:
-    """The part of it that no server is needed for."""
+    """The part of `page_config` that is the same without a server: checkpoints and examples."""
     shipped = examples.index()
     first = front_end.content(shipped[0]["predictions"])
     assert first, "index.json lists only what is there"

@@ -23,8 +23,9 @@ class Stored(Request):
 def server_functions(
     service: Service, results: ResultStore, device_files: DeviceFiles
 ) -> list[Callable[[Any], dict]]:
-    """`detect`, `status`, `download`, `cancel_download`, `original`, `inspect`, `ahead` and, where
-    visitors' devices may detect, `device_model`."""
+    """What the page's JavaScript may call, by these names: `detect`, `status`, `download`,
+    `cancel_download`, `original`, `inspect`, `ahead` and, where visitors' devices may detect,
+    `device_model`. Each takes and gives JSON (see `rpc.answering`)."""
 
     @answering(Detect, service.queue)
     def detect(request: Detect) -> dict:

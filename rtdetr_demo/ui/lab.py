@@ -39,7 +39,7 @@ class Compare(Subject):
 
 
 def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
-    """`measure`, `measured`, `cancel_measure` and `compare`."""
+    """The server functions `measure`, `measured`, `cancel_measure` and `compare` of the lab."""
     jobs = Jobs(service.scratch, "measurements", running=1)
 
     def subject(request: Subject) -> bytes:

@@ -36,7 +36,7 @@ class Start(Shaped):
 
 
 def video_functions(service: Service) -> list[Callable[[Any], dict]]:
-    """`video`, `video_state` and `cancel_video`."""
+    """The server functions `video`, `video_state` and `cancel_video`."""
     settings = service.settings
     limits = Limits(settings.video_minutes * 60, int(settings.video_megapixels * 1e6))
     jobs = Jobs(service.scratch, "videos", most_bytes=service.store_bytes)

@@ -25,7 +25,7 @@ class Limits:
 class Options:
     """How to go through a clip.
 
-    `stride`: detect in every n-th frame; those between keep the boxes of the one before.
+    `stride`: detect in every n-th frame; the frames between two show the boxes of the first.
     `longest`: longest side of the output, in pixels. `line`: count tracks that cross a level line
     at this share of the height (0 is the top). `queries`, `size`: see `Detector.detect`.
     """
