@@ -9,6 +9,7 @@ from types import ModuleType
 from .errors import DemoError
 
 COMMANDS = {
+    "page": "serve the page and its API, as app.py does",
     "detect": "detect objects in one picture, or in many",
     "video": "detect and track in a video",
     "serve": "serve the API on many replicas",

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .errors import BadInput
+
 DEFAULT_CHECKPOINT = "PekingU/rtdetr_r50vd_coco_o365"
 
 Runtime = Literal["auto", "bf16", "torch"]
@@ -100,12 +102,8 @@ class Settings(BaseSettings):
         return pairs
 
     @classmethod
-    def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":
-        """Read `arguments` (sys.argv by default) and the environment; a wrong value ends the
-        process with a sentence."""
-        parser = argparse.ArgumentParser(
-            prog="app.py", description="Serve the RT-DETR demo: the page and its API."
-        )
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add an option for every field that is no secret."""
         for name, setting in cls.model_fields.items():
             if name not in _SECRET:
                 kind: dict[str, Any] = {"metavar": name.split("_")[-1].upper()}
@@ -119,7 +117,14 @@ class Settings(BaseSettings):
                     help=_help(name, setting),
                     **kind,
                 )
-        given = vars(parser.parse_args(arguments))
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> "Settings":
+        """Of the options that were given, the environment and the defaults, in this order.
+
+        Raises BadInput, in a sentence, for a value that cannot be.
+        """
+        given = {name: value for name, value in vars(options).items() if name in cls.model_fields}
         try:
             return cls(**given)
         except ValidationError as error:
@@ -127,7 +132,20 @@ class Settings(BaseSettings):
             name = _name(str(wrong["loc"][0]))
             where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
             value = "what it is" if name in _SECRET else repr(wrong["input"])
-            parser.error(f"{where} cannot be {value}: {wrong['msg']}")
+            raise BadInput(f"{where} cannot be {value}: {wrong['msg']}") from None
+
+    @classmethod
+    def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":
+        """Read `arguments` (sys.argv by default) and the environment; a wrong value ends the
+        process with a sentence."""
+        parser = argparse.ArgumentParser(
+            prog="app.py", description="Serve the RT-DETR demo: the page and its API."
+        )
+        cls.add_arguments(parser)
+        try:
+            return cls.from_options(parser.parse_args(arguments))
+        except BadInput as error:
+            parser.error(str(error))
 
     @property
     def share(self) -> bool:

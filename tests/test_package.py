@@ -5,14 +5,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.support.app import free_port, wait_until_ready
 from tests.support.paths import REPO
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
@@ -83,17 +86,38 @@ def test_heavy_packages_bring_neither_torchvision_nor_timm(package: str):
 
 
 @pytest.mark.slow
-def test_an_installed_package_detects_outside_of_the_checkout(tmp_path: Path):
+def test_an_installed_package_detects_and_serves_outside_of_the_checkout(tmp_path: Path):
     """`pip install .` without its dependencies, which are here already."""
     checkout = tmp_path / "checkout"
     shutil.copytree(REPO, checkout, ignore=shutil.ignore_patterns(".*", "runs", "node_modules"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--target", tmp_path / "site", checkout], check=True)
     shutil.rmtree(checkout)
-    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    command = [tmp_path / "site" / "bin" / "rtdetr-demo", "detect"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "RTDETR_RUNTIME": "torch"}
+    command = tmp_path / "site" / "bin" / "rtdetr-demo"
     picture = tmp_path / "site" / "rtdetr_demo" / "examples" / "cat.jpg"
     words = [picture, "--checkpoint", "bundled", "--json"]
-    ran = subprocess.run([*command, *words], cwd=tmp_path, env=environ, capture_output=True)
+    ran = subprocess.run(
+        [command, "detect", *words], cwd=tmp_path, env=environ, capture_output=True
+    )
     assert ran.returncode == 0, ran.stderr.decode()
     assert "cat" in {one["label"] for one in json.loads(ran.stdout)["detections"]}
+
+    port = free_port()
+    serving = subprocess.Popen(
+        [command, "page", "--checkpoint", "bundled", "--port", str(port)],
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until_ready(serving, port)
+    url = f"http://127.0.0.1:{port}"
+    [main] = re.findall(r"page/[0-9a-f]+/main\.js", httpx.get(url).text)[:1]
+    assert "javascript" in httpx.get(f"{url}/{main}").headers["content-type"]
+    headers = {"Content-Type": "image/jpeg"}
+    answer = httpx.post(f"{url}/v1/detect", content=picture.read_bytes(), headers=headers)
+    assert "cat" in {one["label"] for one in answer.json()["detections"]}
+    serving.send_signal(signal.SIGTERM)
+    assert serving.wait(40) == 0

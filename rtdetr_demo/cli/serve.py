@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.ray is None:
-        raise BadInput("One process is served by `python app.py`; for many replicas, add --ray.")
+        raise BadInput(
+            "For many replicas, add --ray. One process, with the page, is started by "
+            "`python -m rtdetr_demo page`."
+        )
     try:
         import ray
         from ray import serve
