@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SHIPPED = STATIC / "examples"
 
 TITLES = {
-    "sheep.jpg": "A sheep",
     "cows.jpg": "Cows",
+    "sheep.jpg": "A sheep",
     "cat.jpg": "A kitten",
     "horses.jpg": "Horses, a hard one",
     "swans.jpg": "Swans and cygnets",

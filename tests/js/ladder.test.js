@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ladderOf, segmentsOf } from "../../rtdetr_demo/ui/static/lib/ladder.js";
+import { axisStart, ladderOf, segmentsOf } from "../../rtdetr_demo/ui/static/lib/ladder.js";
 
 const latency = {
   device: "cpu",
@@ -60,4 +60,12 @@ test("without a measurement the layers stand evenly", () => {
     .filter((one) => one.layer)
     .map((one) => one.share);
   for (const share of shares) near(share, shares[0]);
+});
+
+test("an axis of shares begins a little under the least, at a round one", () => {
+  assert.equal(axisStart([1, 0.67, 0.8]), 0.6);
+  assert.equal(axisStart([1, 0.7]), 0.6);
+  assert.equal(axisStart([1, 1]), 0.9);
+  assert.equal(axisStart([]), 0.9);
+  assert.equal(axisStart([0, 1]), 0);
 });

@@ -3,9 +3,9 @@
 
 A first and a second visit in headless Chromium, with the bytes that each takes; then a camera, with
 the frames painted a second at six layers and at one, the main thread's long tasks meanwhile, and
-the share of one core that the server takes. Last, many cameras at once: what the server takes of a
-core when each detects on its own device (all of them are this machine here, so they are slow), and
-when the server detects for all.
+the share of one core that the server takes. Last, many cameras at once: what the server takes when
+each detects on its own device (all of them are this machine here, so they are slow), and when they
+send it their frames.
 """
 
 import argparse
@@ -17,12 +17,14 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from playwright.sync_api import sync_playwright
 
+from tests.load.live_load import many_viewers
 from tests.support.app import App, free_port
 from tests.support.browser import camera_clip, launch
 from tests.support.processes import descendants
@@ -175,18 +177,20 @@ def many_cameras(first: Visitor, app: App, count: int, seconds: float) -> None:
         one.page.get_by_role("button", name="Start the camera").click()
     for one in visitors:
         one.wait_for("s.result?.title === 'camera' && s.result.settings.own", PATIENCE)
-    for runtime in ("device", "server"):
-        for one in visitors:
-            one.page.locator(f"rt-runtime [value={runtime}]").check(force=True)
-        for one in visitors:
-            own = "" if runtime == "device" else "!"
-            one.wait_for(f"s.result?.title === 'camera' && {own}s.result.settings.own", PATIENCE)
-        before, began = frames(visitors), time.monotonic()
-        share = share_of_core(app, seconds)
-        shown = [after - n for n, after in zip(before, frames(visitors), strict=True)]
-        rate = sum(shown) / (time.monotonic() - began)
-        print(f"{count} cameras, {runtime} detects: server's CPU {share:.1%} of a core")
-        print(f"  {rate:.1f} frames a second in all; each: {shown}")
+    before, began = frames(visitors), time.monotonic()
+    share = share_of_core(app, seconds)
+    shown = [after - n for n, after in zip(before, frames(visitors), strict=True)]
+    rate = sum(shown) / (time.monotonic() - began)
+    print(f"{count} cameras, each detects for itself: server's CPU {share:.1%} of a core")
+    print(f"  {rate:.1f} frames a second in all; each: {shown}")
+
+
+def many_viewers_of_the_server(app: App, count: int, seconds: float) -> None:
+    """As many who send their frames."""
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(many_viewers, app, count, seconds)
+        print(f"the server detects: its CPU {share_of_core(app, seconds):.1%} of a core")
+        watching.result()
 
 
 if __name__ == "__main__":
@@ -205,5 +209,6 @@ if __name__ == "__main__":
             camera(visitor, app, options.seconds)
             many_cameras(visitor, app, options.viewers, options.seconds)
             visitor.close()
+            many_viewers_of_the_server(app, options.viewers, options.seconds)
     finally:
         app.stop()

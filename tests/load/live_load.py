@@ -71,7 +71,8 @@ def many_viewers(app: App, viewers: int, seconds: float) -> None:
     end = time.monotonic() + seconds
 
     def watch(number: int) -> None:
-        with watching(app) as ask:
+        # One address has a share of the places.
+        with watching(app, source_address=(f"127.0.0.{2 + number}", 0)) as ask:
             while time.monotonic() < end:
                 began = time.monotonic()
                 answer = ask(message())

@@ -37,7 +37,7 @@ def test_it_opens_with_what_is_measured_measures_the_rest_and_sets_the_page(
     visitor = opened(browser, app, size)
     page = visitor.page
     expect(page.locator("rt-lab .pareto svg").first).to_be_visible()
-    expect(page.locator("rt-lab .reference")).to_contain_text("not measured here")
+    expect(page.locator("rt-lab .published")).to_contain_text("not measured here")
     measure(visitor)
     rows = page.locator("rt-lab .table tbody tr")
     assert rows.count() == 6 + 2 + 1  # depths, fewer queries, 128 pixels

@@ -380,22 +380,72 @@ def test_a_picture_comes_by_address_and_a_link_reopens_everything(browser: Brows
 
 def test_back_and_forward_step_through_the_pictures(browser: Browser, bundled_app: App):
     visitor = Visitor(browser, bundled_app.url)
-    for example in ("cows.jpg", "cat.jpg"):
+    for example in ("sheep.jpg", "cat.jpg"):
         visitor.page.locator(f"rt-filmstrip [data-example='{example}']").click()
         visitor.page.wait_for_url(f"**example={example}**")
     visitor.page.go_back()
-    visitor.wait_for("s.result.source.example === 'cows.jpg'")
-    visitor.page.go_back()
     visitor.wait_for("s.result.source.example === 'sheep.jpg'")
-    visitor.page.go_forward()
+    visitor.page.go_back()
     visitor.wait_for("s.result.source.example === 'cows.jpg'")
+    visitor.page.go_forward()
+    visitor.wait_for("s.result.source.example === 'sheep.jpg'")
+    visitor.close()
+
+
+def test_back_and_forward_restore_every_setting_in_the_address(browser: Browser, bundled_app: App):
+    visitor = Visitor(browser, bundled_app.url)
+    page = visitor.page
+    page.locator("rt-filmstrip [data-example='cat.jpg']").click()
+    page.wait_for_url("**example=cat.jpg**")
+    visitor.slide("depth", 2)
+    visitor.slide("threshold", 0.7)
+    page.locator("rt-app").evaluate("a => a.app.actions.setShape({queries: 50, size: 192})")
+    visitor.wait_for("s.result.settings.queries === 50 && !s.busy")
+    page.wait_for_url("**layers=2&threshold=0.7&queries=50&size=192")
+
+    # Each of these is a step; what is set in between belongs to the step before.
+    page.locator(".pill").click()
+    page.locator("rt-checkpoint-sheet input[value=bundled]").check(force=True)
+    page.keyboard.press("Escape")
+    page.wait_for_url("**checkpoint=bundled**")
+    visitor.wait_for("s.checkpoint === 'bundled' && s.result.settings.queries === null && !s.busy")
+    page.get_by_role("tab", name="Speed lab").click()
+    page.wait_for_url("**view=lab**")
+    page.get_by_role("tab", name="Camera").click()
+    page.wait_for_url("**source=camera**")
+
+    settings = "[s.source, s.view, s.checkpoint, s.queries, s.size, s.depth, s.threshold]"
+
+    def expect_settings(*wanted: object) -> None:
+        visitor.wait_for(
+            f"!s.busy && JSON.stringify({settings}) === '{json.dumps(wanted)}'.replaceAll(' ', '')"
+        )
+
+    steps = [
+        ("photo", "detections", "", 50, 192, 2, 0.7),
+        ("photo", "detections", "bundled", None, None, 2, 0.7),
+        ("photo", "lab", "bundled", None, None, 2, 0.7),
+        ("camera", "lab", "bundled", None, None, 2, 0.7),
+    ]
+    expect_settings(*steps[-1])
+    for wanted in steps[-2::-1]:
+        page.go_back()
+        expect_settings(*wanted)
+        used = json.dumps(wanted[3:5], separators=(",", ":"))
+        visitor.wait_for(
+            "!s.busy && s.result.source.example === 'cat.jpg'"
+            f" && JSON.stringify([s.result.settings.queries, s.result.settings.size]) === '{used}'"
+        )
+    for wanted in steps[1:]:
+        page.go_forward()
+        expect_settings(*wanted)
     visitor.close()
 
 
 def test_one_click_runs_an_example(visitor: Visitor):
     assert visitor.page.locator("rt-filmstrip button").count() >= 6
     visitor.page.locator("rt-filmstrip button").nth(1).click()
-    visitor.wait_for("s.result.source.example === 'cows.jpg' && !s.busy")
+    visitor.wait_for("s.result.source.example === 'sheep.jpg' && !s.busy")
     visitor.wait_for_boxes()
 
 
@@ -412,7 +462,7 @@ def test_a_picture_is_pasted_and_dropped_anywhere(at_desk: Visitor):
     page.dispatch_event("body", "drop", {"dataTransfer": data})
     at_desk.wait_for("s.result?.title === 'p.jpg' && !s.busy")
     page.locator("rt-filmstrip button").first.click()
-    at_desk.wait_for("s.result.source.example === 'sheep.jpg' && !s.busy")
+    at_desk.wait_for("s.result.source.example === 'cows.jpg' && !s.busy")
     page.evaluate(
         "(data) => document.dispatchEvent(new ClipboardEvent('paste', "
         "{clipboardData: data, bubbles: true, composed: true}))",

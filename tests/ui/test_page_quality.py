@@ -147,9 +147,9 @@ def scene(width: int, height: int, count: int) -> str:
 @pytest.mark.parametrize(
     ("name", "size", "example", "count", "scheme"),
     [
-        ("first-visit", "desk", "cows", 4, "light"),
+        ("first-visit", "desk", "sheep", 4, "light"),
         ("crowded", "desk", "musicians", 60, "dark"),
-        ("phone", "phone", "cows", 4, "light"),
+        ("phone", "phone", "sheep", 4, "light"),
     ],
 )
 def test_it_looks_as_it_did(

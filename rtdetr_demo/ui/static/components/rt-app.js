@@ -20,6 +20,7 @@ class RtApp extends AppElement {
       <main>
         <div class="bench">
           <div class="controls"></div>
+          <div class="panel"></div>
         </div>
         <div class="below"></div>
       </main>`;
@@ -43,20 +44,21 @@ class RtApp extends AppElement {
   }
 
   /**
-   * What a source has to say or to ask stands under the ladder.
+   * What a source has to say or to ask stands under the stage; where all is in one column, under the
+   * ladder.
    *
    * @param {string} source
    */
   async #panel(source) {
-    for (const other of this.$$(".controls > [data-of]"))
-      if (other.dataset.of !== source) other.remove();
+    const place = this.$(".bench > .panel");
+    for (const other of this.$$(".panel > *")) if (other.dataset.of !== source) other.remove();
     const entry = SOURCES.find((one) => one.name === source);
-    if (!entry?.panel || this.querySelector(`.controls > [data-of="${source}"]`)) return;
+    if (!entry?.panel || place.firstElementChild) return;
     await entry.load();
     if (this.app.store.get().source !== source) return;
     const panel = create(entry.panel, this.app);
     panel.dataset.of = source;
-    this.$("rt-ladder").after(panel);
+    place.replaceChildren(panel);
   }
 
   #pill() {

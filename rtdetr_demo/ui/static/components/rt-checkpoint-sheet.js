@@ -137,18 +137,22 @@ function item(one, all) {
   const depths = measured
     ? `<small>AP by depth: ${measured.ap.map((value) => value.toFixed(1)).join(", ")}</small>`
     : "";
+  const { ap_s, ap_m, ap_l } = published;
+  const sizes =
+    ap_s && ap_m && ap_l
+      ? `<small>AP of small objects ${ap_s.toFixed(1)}, medium ${ap_m.toFixed(1)}, large ${ap_l.toFixed(1)}</small>`
+      : "";
   const rest = [
     decoder_layers && `${decoder_layers} layers`,
     published.params && `${published.params} M parameters`,
     published.gflops && `${published.gflops} GFLOPs`,
     published.ap50 && `AP50 ${published.ap50}`,
     published.ap75 && `AP75 ${published.ap75}`,
-    published.ap_s && `S M L ${published.ap_s}, ${published.ap_m}, ${published.ap_l}`,
   ].filter(Boolean);
   return (
     `<label class="item"><input type="radio" name="checkpoint" value="${escapeText(id)}" />` +
     `<span><b>${escapeText(title)}</b> <span class="on">${escapeText(trained_on)}</span>` +
-    `<small>${rest.join(" · ")}</small>${depths}</span>` +
+    `<small>${rest.join(" · ")}</small>${sizes}${depths}</span>` +
     `<span class="bars">${bar(ap, measured ? 100 : most, "AP")}${bar(published.t4_fps, fastest, "FPS")}</span></label>`
   );
 }

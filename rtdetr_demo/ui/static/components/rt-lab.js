@@ -1,6 +1,6 @@
 import { sentence } from "../lib/actions.js";
 import { BoxCanvas } from "../lib/box_canvas.js";
-import { paretoChart, pngOf, stagesChart } from "../lib/charts.js";
+import { paretoChart, pngOf, publishedChart, stagesChart } from "../lib/charts.js";
 import { AppElement, create, define, escapeText } from "../lib/element.js";
 import { csv, frontier, knownPoints, reportPoints } from "../lib/lab.js";
 import { latencyOf, shown } from "../lib/view_model.js";
@@ -48,21 +48,13 @@ class RtLab extends AppElement {
         <figure class="card preview"><figcaption class="preview-name"></figcaption><div class="picture"><img alt="" /></div></figure>
       </div>
       <div class="card table"><table><thead><tr><th scope="col">setting</th><th scope="col">ms</th><th scope="col">agreement</th><th scope="col">finds</th><th scope="col">runs on</th><th></th></tr></thead><tbody></tbody></table></div>
-      <figure class="card stages"><figcaption><b>Where a full pass spends its time</b></figcaption><div class="plot"></div></figure>
       <p class="theirs hint" hidden></p>
-      <p class="hint reference"></p>`;
+      <div class="charts halves">
+        <figure class="card stages"><figcaption><b>Where a full pass spends its time</b></figcaption><div class="plot"></div></figure>
+        <figure class="card published"><figcaption><b>Published, not measured here</b> <span class="hint">one NVIDIA T4, TensorRT FP16, batch 1, 640 pixels; AP on COCO val2017</span></figcaption><div class="plot"></div></figure>
+      </div>`;
     this.$(".picture").append(this.boxes.canvas);
     this.append(create("rt-versus", this.app));
-    this.$(".reference").innerHTML =
-      "<b>Published, not measured here:</b> " +
-      this.app.config.checkpoints
-        .filter((one) => one.published.t4_fps)
-        .map(
-          ({ title, trained_on, published }) =>
-            `${escapeText(title)} (${escapeText(trained_on)}) ${published.t4_fps} FPS${published.ap ? `, ${published.ap} AP` : ""}`,
-        )
-        .join("; ") +
-      ". One NVIDIA T4, TensorRT FP16, batch 1, 640 pixels, COCO val2017, says the model page.";
     this.on(this.$(".measure"), "click", () => this.#measure());
     this.on(this.$(".cancel"), "click", () => {
       if (this.job) this.app.rpc?.call("cancel_measure", { id: this.job }).catch(() => undefined);
@@ -175,9 +167,11 @@ class RtLab extends AppElement {
     const conditions = measured?.report.conditions;
     this.$(".conditions").textContent = conditions
       ? `${conditions.checkpoint} on “${measured.result.title}”: ${conditions.device} (${conditions.processor}), ${conditions.precision}, ${conditions.rounds} rounds, all by turns.`
-      : latency
-        ? `${result.settings.checkpoint} on “${result.title}”: the depths, ${latency.from ? `times from ${latency.from}` : `as measured on this ${latency.device.toUpperCase()}, ${latency.runtime}`}.`
-        : "The depths are being timed on this machine.";
+      : !whole
+        ? "A live frame holds the one depth that it was asked for. Take a snapshot or open a photo to compare the depths on it."
+        : latency
+          ? `${result.settings.checkpoint} on “${result.title}”: the depths, ${latency.from ? `times from ${latency.from}` : `as measured on this ${latency.device.toUpperCase()}, ${latency.runtime}`}.`
+          : "The depths are being timed on this machine.";
     const theirs = measured?.report.lines.find((one) => one.contender.includes("pipeline"));
     this.$(".theirs").hidden = !theirs;
     if (theirs) {
@@ -185,19 +179,23 @@ class RtLab extends AppElement {
       this.$(".theirs").textContent =
         `transformers’ pipeline on the same picture: ${theirs.ms.toFixed(0)} ms, ${(theirs.ms / (full?.ms ?? 1)).toFixed(2)} times our full depth.`;
     }
+    for (const part of [this.$(".charts"), this.$(".table")]) part.hidden = !this.points.length;
     this.#rows();
     this.#preview(this.points.at(-1));
     const turn = ++this.drawing;
     const width = this.$(".pareto .plot").clientWidth;
     const options = { width, onPoint: (/** @type {Point} */ point) => this.#preview(point) };
-    const [pareto, stages] = await Promise.all([
+    this.$(".stages").hidden = !Object.keys(this.stages).length;
+    const half = this.$(".published .plot").clientWidth;
+    const [pareto, stages, published] = await Promise.all([
       paretoChart(this.app, this.points, options),
-      stagesChart(this.app, this.stages, this.$(".stages .plot").clientWidth),
+      stagesChart(this.app, this.stages, half),
+      publishedChart(this.app, half),
     ]);
     if (turn !== this.drawing) return;
     this.$(".pareto .plot").replaceChildren(pareto);
     this.$(".stages .plot").replaceChildren(stages);
-    this.$(".stages").hidden = !Object.keys(this.stages).length;
+    this.$(".published .plot").replaceChildren(published);
   }
 
   #rows() {
@@ -223,7 +221,7 @@ class RtLab extends AppElement {
     this.$(".preview-name").innerHTML =
       `<b>${escapeText(point.name)}</b> <span class="hint">${point.ms.toFixed(1)} ms, ${point.detections.length} found</span>`;
     const { width, height } = result.predictions;
-    this.$(".picture").style.aspectRatio = `${width} / ${height}`;
+    this.$(".picture").style.setProperty("--ratio", `${width / height}`);
     const box = this.$(".picture").getBoundingClientRect();
     this.boxes.resize(box.width, box.height);
     this.boxes.show({

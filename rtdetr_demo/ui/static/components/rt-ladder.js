@@ -1,5 +1,5 @@
 import { AppElement, define } from "../lib/element.js";
-import { ladderOf, segmentsOf } from "../lib/ladder.js";
+import { axisStart, ladderOf, segmentsOf } from "../lib/ladder.js";
 import { latencyOf, shown } from "../lib/view_model.js";
 
 /**
@@ -25,7 +25,7 @@ class RtLadder extends AppElement {
         <p class="big"><output for="depth"></output> <span class="unit"></span></p>
         <div class="axis">
           <div class="worth" aria-hidden="true"></div>
-          <div class="legend" aria-hidden="true"><span class="agree">agreement on this picture</span><span class="ap"></span></div>
+          <div class="legend" aria-hidden="true"><span class="top">100 % of full depth</span><span class="agree"><i></i>agreement on this picture</span><span class="ap"><i></i>AP on 500 photographs</span><span class="least"></span></div>
           <div class="track">
             <div class="segments" aria-hidden="true"></div>
             <input id="depth" type="range" min="1" max="6" step="1" aria-label="Decoder layers" />
@@ -44,11 +44,11 @@ class RtLadder extends AppElement {
           <div><dt></dt><dd class="kept"></dd></div>
           <div><dt></dt><dd class="worth-ap"></dd></div>
         </dl>
-        <p class="where"></p>
         <div class="row compare">
           <label><input type="checkbox" /> Compare with layer</label>
           <select aria-label="Layer to compare with"></select>
         </div>
+        <p class="where"></p>
       </section>`;
     this.#wire();
     this.follow(
@@ -163,19 +163,23 @@ class RtLadder extends AppElement {
   }
 
   /**
+   * What each depth is worth, in shares of full depth.
+   *
    * @param {number[]} agreements
    * @param {number[] | null} ap
    * @param {number} depth
    */
   #worth(agreements, ap, depth) {
-    const [width, height, pad] = [1000, 260, 26];
+    const most = ap && Math.max(...ap);
+    const aps = ap && most ? ap.map((value) => value / most) : [];
+    const least = axisStart([...agreements, ...aps]);
+    const [width, height, top, bottom] = [1000, 104, 16, 98];
     const x = (/** @type {number} */ i) => this.ladder.middles[i] * width;
-    const y = (/** @type {number} */ share) => pad + (1 - share) * (height - 2 * pad);
+    const y = (/** @type {number} */ share) => top + ((1 - share) / (1 - least)) * (bottom - top);
     const line = (/** @type {number[]} */ values) =>
       values
         .map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`)
         .join("");
-    const most = ap && Math.max(...ap);
     const dots = agreements
       .map((value, i) => {
         const at = `left:${100 * this.ladder.middles[i]}%;top:${(100 * y(value)) / height}%`;
@@ -184,13 +188,15 @@ class RtLadder extends AppElement {
       .join("");
     this.$(".worth").innerHTML =
       `<svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none">` +
-      [0, 0.5, 1]
-        .map((at) => `<line class="grid" x1="0" x2="${width}" y1="${y(at)}" y2="${y(at)}"/>`)
+      [top, (top + bottom) / 2, bottom]
+        .map((at) => `<line class="grid" x1="0" x2="${width}" y1="${at}" y2="${at}"/>`)
         .join("") +
-      (ap && most ? `<path class="ap" d="${line(ap.map((value) => value / most))}"/>` : "") +
+      `<path class="ap" d="${line(aps)}"/>` +
       `<path class="agree" d="${line(agreements)}"/></svg>${dots}`;
     this.$(".legend .agree").hidden = !agreements.length;
-    this.$(".legend .ap").textContent = ap ? "AP on 500 photographs" : "";
+    this.$(".legend .ap").hidden = !ap;
+    this.$(".legend").hidden = !agreements.length && !ap;
+    this.$(".legend .least").textContent = `${Math.round(100 * least)} %`;
   }
 
   /**

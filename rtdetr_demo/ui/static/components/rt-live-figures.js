@@ -22,8 +22,10 @@ class RtLiveFigures extends AppElement {
           <div><dt>latency, median</dt><dd class="median"></dd></div>
           <div><dt class="of-camera"></dt><dd class="camera"></dd></div>
         </dl>
-        <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img"></svg>
-        <div class="row scale"><span>${SECONDS} s ago</span><span class="top"></span><span>now</span></div>
+        <div class="band-of">
+          <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img"></svg>
+          <div class="row scale"><span>${SECONDS} s ago</span><span class="top"></span><span>now</span></div>
+        </div>
         <p class="parts"></p>
         <table><caption>Median latency of the depths visited</caption><tbody><tr class="depths"></tr><tr class="times"></tr></tbody></table>
       </section>`;

@@ -71,7 +71,7 @@ class RtVersus extends AppElement {
       });
       this.sides = sides;
       this.$(".picture img", HTMLImageElement).src = picture;
-      this.$(".picture").style.aspectRatio = `${sides[0].width} / ${sides[0].height}`;
+      this.$(".picture").style.setProperty("--ratio", `${sides[0].width / sides[0].height}`);
       this.$(".outcome").hidden = false;
       this.#draw();
     } catch (error) {

@@ -57,7 +57,7 @@ export async function paretoChart(app, points, { width, onPoint }) {
         curve: "step-after",
       }),
       link(points, {
-        x1: (/** @type {Point} */ one) => one.ms - one.spread,
+        x1: (/** @type {Point} */ one) => Math.max(one.ms - one.spread, 0),
         x2: (/** @type {Point} */ one) => one.ms + one.spread,
         y1: "agreement",
         y2: "agreement",
@@ -127,9 +127,10 @@ export async function stagesChart(app, stages, width) {
         : "var(--data-pre)";
   const chart = plot({
     width: Math.max(width, 240),
-    height: 24 * rows.length + 40,
+    height: 24 * rows.length + 56,
     marginLeft: 118,
     marginRight: 60,
+    marginBottom: 40,
     style: { background: "none", color: "var(--ink)", fontFamily: "inherit", fontSize: "12px" },
     x: { label: "milliseconds →", grid: true },
     y: { label: null, domain: rows.map(({ name }) => name), tickSize: 0 },
@@ -151,6 +152,73 @@ export async function stagesChart(app, stages, width) {
     rows.map(({ name, ms }) => `${name}: ${ms.toFixed(1)} ms`).join("; "),
   );
   return chart;
+}
+
+const FAMILIES = /** @type {const} */ ({
+  "RT-DETR, COCO + Objects365": "var(--data-layer)",
+  "RT-DETR, COCO": "var(--data-agree)",
+  "RT-DETRv2, COCO": "#6f8fd8",
+});
+
+/**
+ * What the checkpoints' authors report: AP against frames a second.
+ *
+ * @param {App} app
+ * @param {number} width
+ * @returns {Promise<Element>}
+ */
+export async function publishedChart(app, width) {
+  const { plot, dot, line, text } = await library(app);
+  const families = /** @type {[keyof typeof FAMILIES, string][]} */ (Object.entries(FAMILIES));
+  const rows = app.config.checkpoints.flatMap(
+    ({ title, trained_on, published: { t4_fps, ap } }) => {
+      const family = families.find(([name]) => name === `${title.split(" ")[0]}, ${trained_on}`);
+      const name = title.split(" ").at(-1);
+      return family && t4_fps && ap
+        ? [{ name, family: family[0], color: family[1], t4_fps, ap }]
+        : [];
+    },
+  );
+  const at = { x: "t4_fps", y: "ap" };
+  // What two families share a point of would else be written over itself.
+  const label = (/** @type {string[]} */ of, /** @type {object} */ options) =>
+    text(
+      rows.filter(({ family }) => of.includes(family)),
+      { ...at, text: "name", fill: "var(--ink)", fontWeight: 600, ...options },
+    );
+  const [widest, plain, second] = families.map(([name]) => name);
+  const chart = plot({
+    width: Math.max(width, 240),
+    height: 272,
+    marginLeft: 46,
+    marginRight: 40,
+    marginBottom: 40,
+    style: { background: "none", color: "var(--ink)", fontFamily: "inherit", fontSize: "12px" },
+    x: { label: "frames a second →", nice: true, grid: true, insetLeft: 16 },
+    y: { label: "↑ AP", nice: true, grid: true, insetTop: 10 },
+    marks: [
+      line(rows, { ...at, stroke: "color", z: "family", sort: "ap", strokeOpacity: 0.6 }),
+      dot(rows, { ...at, r: 5, fill: "color" }),
+      label([widest], { dy: -13 }),
+      label([plain], { dx: -10, textAnchor: "end" }),
+      label([second], { dx: 10, textAnchor: "start" }),
+    ],
+  });
+  chart.setAttribute("role", "img");
+  chart.setAttribute(
+    "aria-label",
+    rows
+      .map(({ name, family, t4_fps, ap }) => `${family} ${name}: ${t4_fps} FPS, ${ap} AP`)
+      .join("; "),
+  );
+  const figure = document.createElement("div");
+  const legend = document.createElement("p");
+  legend.className = "legend";
+  legend.innerHTML = families
+    .map(([name, color]) => `<span><i style="background:${color}"></i>${name}</span>`)
+    .join("");
+  figure.append(chart, legend);
+  return figure;
 }
 
 const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity",

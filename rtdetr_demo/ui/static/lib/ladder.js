@@ -77,6 +77,16 @@ export function segmentsOf(latency, full) {
 }
 
 /**
+ * Where an axis of shares begins that ends at 1: a round share, a little under the least of them.
+ *
+ * @param {number[]} shares
+ */
+export function axisStart(shares) {
+  const least = Math.min(1, ...shares);
+  return Math.min(Math.max(Math.floor(10 * least - 0.5) / 10, 0), 0.9);
+}
+
+/**
  * Milliseconds until layer 1 begins: measured by stages, or what the other layers suggest.
  *
  * @param {Latency} latency

@@ -49,7 +49,7 @@ export const VIEWS = [
  * @property {string} element
  * @property {() => Promise<unknown>} load
  * @property {boolean} [needsServer]  left out where there is none
- * @property {string} [panel]  tag of what stands among the controls beside it
+ * @property {string} [panel]  tag of what stands under it
  */
 
 /** @type {Source[]} */
