@@ -57,7 +57,10 @@ def wait_for_end(page: Caller, ask: str, job: dict) -> None:
 
 
 def fill(app: App) -> None:
-    """Have uploads, results and videos take what they may."""
+    """Have uploads, results and videos take what they may, and pools of threads be full."""
+    with ThreadPoolExecutor(16) as pool:  # more at once than there are threads that write files
+        callers = [Caller(app.url, address=f"127.0.4.{number + 1}") for number in range(16)]
+        list(pool.map(lambda page: page.upload(CLIP, "cows.mp4"), callers))
 
     def visit(number: int) -> None:
         page = Caller(app.url, address=f"127.0.3.{number + 1}")
@@ -204,8 +207,9 @@ def main() -> int:
             stop.set()
             for thread in threads:
                 thread.join()
-            client.close()
             time.sleep(REST_SECONDS)
+            client.get("/")  # idle threads of a pool end when it is used the next time
+            client.close()
 
         fill(app)
         run(min(180, 60 * minutes / 3))
