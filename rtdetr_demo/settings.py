@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     api_rate: int = Field(
         0, ge=0, description="most pictures a minute of one key or address (0: any number)"
     )
+    patience: float = Field(
+        10, gt=0, description="seconds that a request's head or body, or an answer, may stand still"
+    )
     api_keys: Words = Field((), repr=False, description="comma-separated API keys")
     auth: Words = Field(
         (), repr=False, description="comma-separated name:password of who may log in to the page"

@@ -45,7 +45,7 @@ class Api:
     def __init__(self, service: Service):
         self.service = service
         self.keys = Keys(service.settings)
-        self._bodies = BodyBudget()
+        self._bodies = BodyBudget(service.settings.patience)
         self._dispatcher = Dispatcher(service)
         self._gateway = GatewayMiddleware(
             _app(service, self._dispatcher, self.keys, self._readiness),
@@ -61,7 +61,9 @@ class Api:
         `max_upload`: bytes of one upload; `page`: what the page serves beside Gradio.
         """
         settings = self.service.settings
-        uploads = Uploads(self.service.scratch, max_upload, self.service.store_bytes)
+        uploads = Uploads(
+            self.service.scratch, max_upload, settings.patience, self.service.store_bytes
+        )
         return [
             Middleware(ApiMiddleware, api=self.app),
             Middleware(LoginMiddleware, settings=settings, keys=self.keys),

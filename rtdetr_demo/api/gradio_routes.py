@@ -112,7 +112,7 @@ class GradioMiddleware:
                 begun = True
                 await send(message)
             else:
-                await send_in_pieces(send, message)
+                await send_in_pieces(send, message, self._bodies.patience)
 
         try:
             await self._serve(scope, receive, answer, headers)

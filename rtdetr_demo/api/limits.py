@@ -15,9 +15,6 @@ MAX_BODIES = 512 * 2**20
 MAX_OWN = 256 * 2**20
 """Bytes of bodies that are held at once: of all together, and of one client."""
 
-PATIENCE = 10.0
-"""Seconds that a body, or an answer, may stand still."""
-
 MAX_SECONDS = 60.0
 """Seconds that a body may take in all."""
 
@@ -30,15 +27,19 @@ class Gone(Exception):
 
 
 class BodyBudget:
-    """Accounts for the bodies that are in memory, in all and of each client."""
+    """Accounts for the bodies that are in memory, in all and of each client.
 
-    def __init__(self) -> None:
+    `patience`: seconds that a body may stand still.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self._held: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def body(self, client: str, limit: int) -> Iterator["Body"]:
         """A body of this client of at most `limit` bytes, held until the block ends."""
-        body = Body(self._held, client, limit)
+        body = Body(self._held, client, limit, self.patience)
         try:
             yield body
         finally:
@@ -50,10 +51,11 @@ class BodyBudget:
 class Body:
     """One body on its way into memory; `size`: its bytes so far."""
 
-    def __init__(self, held: Counter[str], client: str, limit: int):
+    def __init__(self, held: Counter[str], client: str, limit: int, patience: float):
         self._held = held
         self._client = client
         self._limit = limit
+        self._patience = patience
         self.size = 0
 
     def hold(self, size: int) -> None:
@@ -75,7 +77,7 @@ class Body:
                 self.hold(int(stated))
             async with asyncio.timeout(MAX_SECONDS):
                 while True:
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(self._patience):
                         message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Gone
@@ -106,14 +108,17 @@ async def take_in(receive: Receive, headers: Headers, begun: bool = False) -> No
                 pass
 
 
-async def send_in_pieces(send: Send, message: Message) -> None:
-    """Send a part of an answer no faster than it is read. Raises Gone where it is not."""
+async def send_in_pieces(send: Send, message: Message, patience: float) -> None:
+    """Send a part of an answer no faster than it is read.
+
+    Raises Gone where none of it is for `patience` seconds.
+    """
     body, more = message.get("body", b""), message.get("more_body", False)
     try:
         for start in range(0, max(len(body), 1), _PIECE):
             end = start + _PIECE
             piece = {"body": body[start:end], "more_body": more or end < len(body)}
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 await send({**message, **piece})
     except TimeoutError:
         raise Gone from None

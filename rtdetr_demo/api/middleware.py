@@ -75,7 +75,7 @@ class GatewayMiddleware:
                 MutableHeaders(scope=message)["x-request-id"] = context.id
                 await send(message)
             else:
-                await send_in_pieces(send, message)
+                await send_in_pieces(send, message, self._bodies.patience)
 
         try:
             if scope["path"].startswith("/v1/"):

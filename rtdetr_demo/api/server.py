@@ -30,9 +30,6 @@ SPARE_FILES = 300
 MAX_HEAD = 65_536
 """Bytes of a request's line and headers."""
 
-HEAD_SECONDS = 10.0
-"""How long a connection may take to send them."""
-
 MAX_MESSAGE = 4 * 2**20
 """Bytes of one message on a WebSocket."""
 
@@ -112,9 +109,12 @@ def is_loopback(host: str) -> bool:
 
 
 class Server(uvicorn.Server):
-    """Serves an ASGI app on an open socket, in a thread of its own."""
+    """Serves an ASGI app on an open socket, in a thread of its own.
 
-    def __init__(self, app: ASGIApp, listener: socket.socket):
+    `patience`: seconds that a connection may take to send the head of a request.
+    """
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, patience: float):
         self.running_app = app  # where Gradio looks for it
         self._listener = listener
         proxies = trusted_proxies()
@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 log_level="warning",
-                http=partial(BoundedProtocol, connections),  # type: ignore[arg-type]
+                http=partial(BoundedProtocol, connections, patience),  # type: ignore[arg-type]
                 ws_max_size=MAX_MESSAGE,
                 ws_max_queue=2,
                 ws_per_message_deflate=False,
@@ -201,13 +201,14 @@ class Connections:
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 whose connections are counted, and whose requests begin within limits.
 
-    A head over `MAX_HEAD` is refused (431), one that is not whole after `HEAD_SECONDS` ends the
+    A head over `MAX_HEAD` is refused (431), one that is not whole after `patience` seconds ends the
     connection; so does whatever is sent on after an answer.
     """
 
-    def __init__(self, counted: Connections, *arguments: Any, **options: Any):
+    def __init__(self, counted: Connections, patience: float, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self._counted = counted
+        self._patience = patience
         self._unread = 0
         """Bytes since the parser last made something of them."""
         self._refused = False
@@ -277,7 +278,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._expire)
+        self._timer = self.loop.call_later(self._patience, self._expire)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

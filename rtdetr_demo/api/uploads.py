@@ -24,7 +24,7 @@ from ..errors import Overloaded, TooLarge
 from ..serving.quota import past_quota
 from ..serving.scratch import Scratch, folder_bytes
 from .errors import Refusal
-from .limits import PATIENCE, Gone, take_in
+from .limits import Gone, take_in
 
 MAX_FILES = 16
 MAX_UPLOADS = 32
@@ -43,13 +43,22 @@ log = logging.getLogger(__name__)
 class Uploads:
     """Takes files of at most `max_bytes` a request into the scratch folder.
 
+    An upload may stand still for `patience` seconds.
+
     The oldest go where they take more than `most_bytes` in all, and an address's oldest where its
     own take more than a share of that (`quota.OWN_SHARE`).
     """
 
-    def __init__(self, scratch: Scratch, max_bytes: int, most_bytes: float = float("inf")):
+    def __init__(
+        self,
+        scratch: Scratch,
+        max_bytes: int,
+        patience: float,
+        most_bytes: float = float("inf"),
+    ):
         self.scratch = scratch
         self._max_bytes = max_bytes
+        self._patience = patience
         self._most_bytes = most_bytes
         self._held: list[tuple[str, Path]] = []
         self._guard = threading.Lock()
@@ -104,7 +113,7 @@ class Uploads:
         size = 0
         while True:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(self._patience):
                     message = await receive()
             except TimeoutError:
                 raise Refusal(408, "The upload stood still. Send it again.") from None

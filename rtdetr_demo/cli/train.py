@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import multiprocessing
 
-from ..training.trainer import Run, work
+from ..training.trainer import Run, run_worker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,5 +50,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         with tempfile.TemporaryDirectory() as folder:
             meeting = f"file://{folder}/meeting"
-            multiprocessing.spawn(work, (args, meeting), args.workers)
+            multiprocessing.spawn(run_worker, (args, meeting), args.workers)
     return 0

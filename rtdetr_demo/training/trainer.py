@@ -107,9 +107,9 @@ class Run:
         self.seconds = self.progress = self.best = 0.0
         if resumed:
             self.load()
-        self.agree()
+        self.broadcast_weights()
 
-    def agree(self) -> None:
+    def broadcast_weights(self) -> None:
         """Overwrite the weights of all workers with those of the first; each must call it."""
         if self.args.workers > 1:
             for value in self.both.state_dict().values():
@@ -188,7 +188,7 @@ class Run:
         """Enter the second part: averaged weights, the decoder started from them, a new average."""
         self.both.load_state_dict(self.average.module.state_dict())
         start_decoder(self.model, self.dense)
-        self.agree()
+        self.broadcast_weights()
         self.average = average_of(self.both, self.args.average)
         self.part, self.part_start = "full", self.step
 
@@ -216,7 +216,7 @@ class Run:
             (main + side).backward()
             now = time.monotonic()
             self.seconds, tick = self.seconds + now - tick, now
-            self.share_gradients()
+            self.average_gradients()
             norm = nn.utils.clip_grad_norm_(self.both.parameters(), 10.0)
             if torch.isfinite(norm):
                 self.optimizer.step()
@@ -239,7 +239,7 @@ class Run:
             if done:
                 return
 
-    def share_gradients(self) -> None:
+    def average_gradients(self) -> None:
         """Replace gradients and seconds by their means over the workers; each must call it."""
         if self.args.workers == 1:
             return
@@ -313,7 +313,7 @@ class Run:
         pyplot.close(figure)
 
 
-def work(rank: int, args: argparse.Namespace, meeting: str) -> None:
+def run_worker(rank: int, args: argparse.Namespace, meeting: str) -> None:
     """Train as process `rank` of `args.workers`, on one thread.
 
     `meeting`: address of a file (`file://`) through which they find each other.

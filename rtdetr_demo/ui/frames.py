@@ -40,9 +40,6 @@ MAX_BYTES = 2 * 2**20
 IDLE_SECONDS = 60.0
 """A socket without frames is closed after this; the page opens another when it needs one."""
 
-PATIENCE = 10.0
-"""Seconds that an answer may wait to be read."""
-
 SOCKETS_PER_PLACE = 4
 """Open sockets for each viewer who may watch at once: most may be idle."""
 
@@ -128,7 +125,7 @@ class _Connection:
                     self._arrived = anyio.Event()
                     message = self._newest.pop()
                     answer = await to_thread.run_sync(self._answer, message, limiter=self._threads)
-                    with anyio.fail_after(PATIENCE):
+                    with anyio.fail_after(self._service.settings.patience):
                         await self._socket.send_text(answer)
         except* (WebSocketDisconnect, TimeoutError):
             pass

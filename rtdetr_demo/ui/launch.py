@@ -20,7 +20,7 @@ def launch(page: gr.Blocks, settings: Settings, listener: socket.socket, **optio
     """
 
     def start_server(app: ASGIApp, **_: Any) -> tuple[str, int, str, Server]:
-        server = Server(HostMiddleware(app, settings), listener)
+        server = Server(HostMiddleware(app, settings), listener, settings.patience)
         server.run_in_thread()
         host, port = listener.getsockname()[:2]
         return host, port, address_of(listener), server

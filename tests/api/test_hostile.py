@@ -24,11 +24,16 @@ from tests.support.paths import EXAMPLES
 KEY = "the-right-key"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 PHOTO = (EXAMPLES / "dogs.jpg").read_bytes()
+PATIENCE = 4
+"""Seconds that a body or an answer may stand still: fewer than by default, as tests wait for it."""
 
 
 @pytest.fixture(scope="module")
 def app(tiny: Path) -> Iterator[App]:
-    running = App("--checkpoint", str(tiny), HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY)
+    running = App(
+        "--checkpoint", str(tiny), "--patience", str(PATIENCE),
+        HF_HUB_OFFLINE="1", RTDETR_API_KEYS=KEY,
+    )  # fmt: skip
     running.wait_until_ready()
     yield running
     running.stop()
@@ -204,7 +209,7 @@ def test_answers_that_nobody_reads_are_not_piled_up(app: App):
     wait_until_at_work(app)
     while measured(app, "rtdetr_queue_pictures"):
         time.sleep(0.05)
-    time.sleep(11)  # longer than an answer may stand still
+    time.sleep(PATIENCE + 1)
     whole = len(ask(app, buffer.getvalue(), "image/png").content)
     for line in lines:
         received = 0
