@@ -208,7 +208,7 @@ def main() -> int:
             for thread in threads:
                 thread.join()
             time.sleep(REST_SECONDS)
-            client.get("/")  # idle threads of a pool end when it is used the next time
+            Caller(app.url)("status", {})  # idle threads of a pool end when it is used again
             client.close()
 
         fill(app)
