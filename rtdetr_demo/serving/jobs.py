@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import memory
 from ..errors import Busy, DemoError, Expired
 from .quota import past_quota
 from .scratch import Scratch, folder_bytes
@@ -134,3 +135,4 @@ class Jobs:
             job.error = "Something went wrong here. Try again; the log has the details."
         if job.error:
             shutil.rmtree(job.folder, ignore_errors=True)
+        memory.trim()
