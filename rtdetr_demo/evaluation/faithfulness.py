@@ -26,6 +26,9 @@ BLOTTED = 0.05
 CELLS = 32
 """Of the picture, a side: it is blotted out in whole cells."""
 
+LITTLE_MORE = 1.25
+"""Falls within this factor are told as nearly alike."""
+
 WAYS = ("weight", "inside", "outside")
 
 FILE = "faithfulness.json"
@@ -49,14 +52,17 @@ class Faithfulness:
 
     def to_json(self) -> dict[str, Any]:
         """Figures to 0.001."""
-        return json.loads(json.dumps(asdict(self)), parse_float=lambda one: round(float(one), 3))
+        return json.loads(json.dumps(asdict(self)), parse_float=_rounded)
 
     def sentence(self) -> str:
         """What was found, for visitors, with what is to be thought of it."""
         fall = self.fall
         more = {way for way, (low, _) in self.interval.items() if low > 0}
         if more == {"inside", "outside"}:
-            verdict = "So a detection does rest on the places that it looked at."
+            little = fall["weight"] < LITTLE_MORE * fall["inside"]
+            verdict = "So a detection does rest on the places that it looked at" + (
+                ", if only a little more than on the rest of its box." if little else "."
+            )
         elif more == {"outside"}:
             verdict = (
                 "So the places tell which object a detection looked at, but not which parts of it "
@@ -222,3 +228,7 @@ def _interval(
 def _resampled(groups: list[np.ndarray], random: np.random.Generator) -> Iterator[np.ndarray]:
     for index in random.integers(0, len(groups), len(groups)):
         yield groups[index]
+
+
+def _rounded(number: str) -> float:
+    return round(float(number), 3) + 0.0  # which is never -0.0
