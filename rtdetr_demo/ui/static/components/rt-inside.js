@@ -170,7 +170,7 @@ class RtInside extends AppElement {
     try {
       const found = await this.inspector?.find(result, one, depth);
       if (turn !== this.turn || !found) return;
-      this.#show(found);
+      this.#show(found, one.label);
       this.#tell();
     } catch (error) {
       if (turn !== this.turn) return;
@@ -222,14 +222,19 @@ class RtInside extends AppElement {
     this.color = result?.colors[chosen?.label ?? ""]?.[0] ?? "#5fe0c6";
   }
 
-  /** @param {{overview: Overview, query: Query}} found */
-  #show(found) {
+  /**
+   * @param {{overview: Overview, query: Query}} found
+   * @param {string} label  of the detection: a query may say two classes, of which `query.label` is
+   *   the stronger
+   */
+  #show(found, label) {
     const { overview, query } = found;
     const isNew = this.found?.overview !== overview;
     this.found = found;
     this.$(".panels").hidden = false;
+    const stronger = query.label === label ? "" : ` It says ${query.label} more strongly.`;
     this.$(".about").textContent =
-      `${query.label}, query ${query.query + 1} of ${overview.chosen.length} in ${overview.checkpoint}.`;
+      `${label}, query ${query.query + 1} of ${overview.chosen.length} in ${overview.checkpoint}.${stronger}`;
     this.$(".tested").textContent =
       this.app.config.checkpoints.find(({ id }) => id === overview.checkpoint)?.faithfulness ?? "";
     if (isNew) {
