@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import copy
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from playwright.sync_api import sync_playwright
 from tests.load.live_load import many_viewers
 from tests.support.app import App, free_port
 from tests.support.browser import camera_clip, launch
-from tests.support.processes import descendants
+from tests.support.processes import seconds_of_cpu
 from tests.support.visitor import Visitor
 
 LONG_TASKS = """
@@ -85,20 +84,11 @@ class Meter:
             writer.close()
 
 
-def seconds_of_cpu(app: App) -> float:
-    """What the server's processes have used so far."""
-    ticks = 0
-    for pid in (app.process.pid, *descendants(app.process.pid)):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def share_of_core(app: App, seconds: float) -> float:
     """What the server takes of one core in the next so many seconds."""
-    cpu, began = seconds_of_cpu(app), time.monotonic()
+    cpu, began = seconds_of_cpu(app.process.pid), time.monotonic()
     time.sleep(seconds)
-    return (seconds_of_cpu(app) - cpu) / (time.monotonic() - began)
+    return (seconds_of_cpu(app.process.pid) - cpu) / (time.monotonic() - began)
 
 
 def wait_until_measured(app: App) -> None:
@@ -138,9 +128,9 @@ def camera(visitor: Visitor, app: App, seconds: float) -> None:
         visitor.slide("depth", depth)
         visitor.wait_for(f"s.result.predictions.first === {depth}")
         visitor.page.wait_for_timeout(2000)
-        cpu, began = seconds_of_cpu(app), time.monotonic()
+        cpu, began = seconds_of_cpu(app.process.pid), time.monotonic()
         found = visitor.page.locator("rt-app").evaluate(COUNT_PAINTED, seconds)
-        share = (seconds_of_cpu(app) - cpu) / (time.monotonic() - began)
+        share = (seconds_of_cpu(app.process.pid) - cpu) / (time.monotonic() - began)
         figures = visitor.state("[s.live?.median, s.live?.p95]")
         stages = visitor.state("s.result.stages_ms")
         print(f"{depth} layers: {found['rate']:.1f} frames a second painted; latency {figures}")

@@ -21,6 +21,7 @@ from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.model.detector import Detector
 from tests.support.app import App
 from tests.support.frames import message, picture, watching
+from tests.support.processes import seconds_of_cpu
 
 
 def per_second(run: Callable[[], object], seconds: float) -> float:
@@ -82,11 +83,14 @@ def many_viewers(app: App, viewers: int, seconds: float) -> None:
 
     threads = [threading.Thread(target=watch, args=(number,)) for number in range(viewers)]
     before, most = app.memory_mb, 0.0
+    cpu, began = seconds_of_cpu(app.process.pid), time.monotonic()
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         most = max(most, app.memory_mb)
         time.sleep(0.5)
+    cpu, took = seconds_of_cpu(app.process.pid) - cpu, time.monotonic() - began
+    print(f"the server takes {cpu / took:.2f} cores")
     print(f"{viewers} viewers, {seconds:.0f} s: {sum(counts) / seconds:.1f} frames a second")
     print(f"frames per viewer: {min(counts)} to {max(counts)}; {counts}")
     print(f"wait for a frame: median {statistics.median(waits):.2f} s, longest {max(waits):.2f} s")

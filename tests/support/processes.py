@@ -38,6 +38,15 @@ def descendants(root: int | None = None) -> dict[int, str]:
     return found
 
 
+def seconds_of_cpu(pid: int) -> float:
+    """What a process and its descendants have used so far."""
+    ticks = 0
+    for one in (pid, *descendants(pid)):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def holdings(pid: int, folder: Path) -> dict[str, float]:
     """What a process holds: memory with its descendants', open files, threads, the bytes of the
     files in a folder, and descendants."""
