@@ -2,10 +2,10 @@
 [--viewers 10]`.
 
 A first and a second visit in headless Chromium, with the bytes that each takes; then a camera, with
-the frames painted a second at six layers and at one, the main thread's long tasks meanwhile, and
-the share of one core that the server takes. Last, many cameras at once: what the server takes when
-each detects on its own device (all of them are this machine here, so they are slow), and when they
-send it their frames.
+the frames painted a second at each depth, on as many threads as the page takes and on one, the main
+thread's long tasks meanwhile, and the share of one core that the server takes. Last, many cameras
+at once: what the server takes when each detects on its own device (all of them are this machine
+here, so they are slow), and when they send it their frames.
 """
 
 import argparse
@@ -16,12 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Route, sync_playwright
 
 from tests.load.live_load import many_viewers
 from tests.support.app import App, free_port
@@ -119,12 +118,12 @@ def two_visits(visitor: Visitor, meter: Meter) -> None:
 
 
 def camera(visitor: Visitor, app: App, seconds: float) -> None:
-    """Frames painted a second, at each end of the slider."""
+    """Frames painted a second, at each depth."""
     visitor.page.get_by_role("tab", name="Camera").click()
     visitor.page.get_by_role("button", name="Start the camera").click()
     visitor.wait_for("s.result?.title === 'camera'", 60)
     print(visitor.state("s.result.settings.runtime"))
-    for depth in (6, 1):
+    for depth in range(6, 0, -1):
         visitor.slide("depth", depth)
         visitor.wait_for(f"s.result.predictions.first === {depth}")
         visitor.page.wait_for_timeout(2000)
@@ -136,6 +135,13 @@ def camera(visitor: Visitor, app: App, seconds: float) -> None:
         print(f"{depth} layers: {found['rate']:.1f} frames a second painted; latency {figures}")
         print("  stages:", json.dumps({name: round(ms, 1) for name, ms in stages.items()}))
         print(f"  long tasks on the main thread: {found['tasks']}; server's CPU: {share:.1%}")
+
+
+def another_page(visitor: Visitor) -> Visitor:
+    """The same visitor in another tab, with what the browser has kept."""
+    another = copy.copy(visitor)
+    another.page = visitor.context.new_page()
+    return another
 
 
 def frames(visitors: list[Visitor]) -> list[int]:
@@ -157,9 +163,7 @@ def many_cameras(first: Visitor, app: App, count: int, seconds: float) -> None:
     address = first.page.url
     first.page.goto("about:blank")
     while len(visitors) < count:
-        another = copy.copy(first)
-        another.page = first.context.new_page()
-        visitors.append(another)
+        visitors.append(another_page(first))
     for one in visitors:
         one.open(address)
         one.wait_for("s.source === 'camera' && s.status?.here", PATIENCE)
@@ -175,12 +179,11 @@ def many_cameras(first: Visitor, app: App, count: int, seconds: float) -> None:
     print(f"  {rate:.1f} frames a second in all; each: {shown}")
 
 
-def many_viewers_of_the_server(app: App, count: int, seconds: float) -> None:
-    """As many who send their frames."""
-    with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(many_viewers, app, count, seconds)
-        print(f"the server detects: its CPU {share_of_core(app, seconds):.1%} of a core")
-        watching.result()
+def without_isolation(route: Route) -> None:
+    """Answer with the page as a host sends it that sets no headers: it detects on one thread."""
+    answer = route.fetch()
+    kept = {name: one for name, one in answer.headers.items() if not name.startswith("cross-")}
+    route.fulfill(response=answer, headers=kept)
 
 
 if __name__ == "__main__":
@@ -197,8 +200,15 @@ if __name__ == "__main__":
             two_visits(visitor, meter)
             wait_until_measured(app)
             camera(visitor, app, options.seconds)
+            visitor.page.get_by_role("button", name="Stop").click()
+            alone = another_page(visitor)
+            alone.page.route(f"http://127.0.0.1:{meter.port}/?*", without_isolation)
+            alone.open(visitor.page.url)
+            alone.wait_for("s.status?.here", PATIENCE)
+            camera(alone, app, options.seconds)
+            alone.page.close()
             many_cameras(visitor, app, options.viewers, options.seconds)
             visitor.close()
-            many_viewers_of_the_server(app, options.viewers, options.seconds)
+            many_viewers(app, options.viewers, options.seconds)
     finally:
         app.stop()
