@@ -6,6 +6,8 @@ import subprocess
 import pytest
 import yaml
 
+from rtdetr_demo.checkpoints.files import CONFIGS
+from rtdetr_demo.settings import Settings
 from tests.support.paths import REPO
 
 MEBIBYTE = 2**20
@@ -32,6 +34,10 @@ def test_the_front_matter_is_what_a_free_account_can_use():
     assert (matter["sdk"], matter["app_file"]) == ("gradio", "app.py")
     assert str(matter["python_version"]) == "3.12"
     assert matter["suggested_hardware"] == "zero-a10g"
+    [preloaded] = matter["preload_from_hub"]
+    checkpoint, files = preloaded.split(" ")
+    assert checkpoint == Settings().checkpoint
+    assert files.split(",") == [*CONFIGS, "model.safetensors"]
     assert matter["license"] == "apache-2.0"
     assert matter["title"]
     assert len(matter["short_description"]) <= 60

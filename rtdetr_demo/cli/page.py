@@ -10,7 +10,7 @@ from ..api.server import listen
 from ..imports import quick_imports
 from ..serving.scratch import Scratch
 from ..settings import Settings
-from ..zero_gpu import prepare
+from ..zero_gpu import is_zero_gpu, prepare
 
 DRAIN_SECONDS = 25
 HURRY_SECONDS = 8
@@ -51,6 +51,8 @@ def serve(settings: Settings) -> None:
     front_end = FrontEnd()
     page = build(service, front_end)
     end = _end_on_signals()
+    if is_zero_gpu():
+        service.place_on_card()
     address = launch(page, settings, listener, **launch_options(service, api, front_end))
     publish_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)

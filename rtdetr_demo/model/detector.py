@@ -81,6 +81,8 @@ class Detector:
         self._plain: LRUCache[int, TorchBackend] = LRUCache(SHAPES)
         self._plain_guard = threading.Lock()
         self._preparing = threading.Lock()
+        self._placed: PreTrainedModel | None = None
+        self._on_card = False
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
@@ -114,12 +116,28 @@ class Detector:
                 "Choose another checkpoint, or delete its files and download it again."
             ) from error
 
+    def place_on_card(self) -> None:
+        """On a ZeroGPU Space: have a copy of the weights put on every card that is lent.
+
+        Only in the main thread and before the page opens is the Space's package there to do so.
+        This process goes on with its own weights, on the CPU: they are what is exported. (The
+        package also deletes the hub's files that lie behind what it takes, so it gets a copy.)
+        """
+        self._placed = copy.deepcopy(self.model).to("cuda")  # type: ignore[arg-type]
+
     def move_to_card(self) -> None:
-        """Go over to the card that this process has been lent, in half precision if that agrees."""
-        device = _present_device()
-        if device == self.device:
+        """Go over to the card that this process has been lent, in half precision if that agrees.
+
+        What `place_on_card` has put there is used; other weights are moved now.
+        """
+        if self._on_card:
             return
-        self.model.to(device)  # type: ignore[arg-type]
+        self._on_card = True
+        device = _present_device()
+        if self._placed is not None:
+            self.model = self._placed
+        elif device != self.device:
+            self.model.to(device)  # type: ignore[arg-type]
         if device.type == "cuda" and _half_agrees(self.model, self.size):
             self.model.half()
         self.device = device

@@ -83,6 +83,18 @@ class Service:
         self._run_recorded = lend(self._inspect, LENT_SECONDS)
         self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
 
+    def place_on_card(self) -> None:
+        """On a ZeroGPU Space: load what serves first, and have it on every card that is lent.
+
+        To be called in the main thread, before the page opens.
+        """
+        try:
+            detector = self.store.get(self.active)
+        except DemoError as error:
+            self._serve_bundled(error)
+            detector = self.store.get(BUNDLED)
+        detector.place_on_card()
+
     def start(self) -> None:
         """Load what serves, and look for what is wanted, in the background."""
         threading.Thread(target=self.pictures.start, name="decoders", daemon=True).start()

@@ -11,7 +11,7 @@ const BROWSER = [
   "structuredClone", "getComputedStyle", "Response", "AbortController", "IntersectionObserver",
   "MutationObserver", "queueMicrotask", "DOMException", "ImageData", "VideoFrame", "devicePixelRatio",
   "isSecureContext", "crossOriginIsolated", "WebAssembly", "DecompressionStream", "postMessage",
-  "HTMLSourceElement", "Event", "CustomEvent", "ReadableStream",
+  "HTMLSourceElement", "Event", "CustomEvent", "ReadableStream", "Request", "Headers", "MessageChannel",
   "getSelection", "Option", "SVGElement", "TextEncoder", "XMLSerializer", "HTMLAnchorElement",
 ]; // prettier-ignore
 

@@ -2,6 +2,7 @@ import "./components/rt-app.js";
 import { Actions } from "./lib/actions.js";
 import { late } from "./lib/detector.js";
 import { calm, create } from "./lib/element.js";
+import { carryVisitor } from "./lib/hub_visitor.js";
 import { Rpc } from "./lib/rpc.js";
 import { ServerDetector } from "./lib/server_detector.js";
 import { Store } from "./lib/store.js";
@@ -41,6 +42,7 @@ export async function mount({ element, config, server = null, upload, base }) {
   const asked = read(location.search);
   if (asked.state.runtime && !config.runtimes.includes(asked.state.runtime))
     delete asked.state.runtime;
+  if (server) carryVisitor();
   const rpc = server && upload ? new Rpc(server, upload) : null;
   /** @type {Store<State>} */
   const store = new Store(/** @type {State} */ ({ ...initial(config), ...asked.state }));
