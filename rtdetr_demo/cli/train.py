@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full-sizes", type=int, nargs="+", default=[224, 256, 288])
     parser.add_argument("--size", type=int, default=256, help="side at which it detects (256)")
     parser.add_argument("--mosaic", type=float, default=0.25, help="share of four-image mosaics")
+    parser.add_argument("--mixup", type=float, default=0.0, help="share of blended images")
+    parser.add_argument(
+        "--distort", type=float, default=0.0, help="share of images with parts erased, or spoiled"
+    )
     parser.add_argument("--average", type=float, default=0.998, help="decay of the average")
     parser.add_argument("--save-every", type=float, default=5, help="minutes (5)")
     parser.add_argument("--log-every", type=int, default=25, help="steps (25)")

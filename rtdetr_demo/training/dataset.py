@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..errors import BadInput
 from .losses import Batch
 
 GREY = 124
+ERASED = 3  # Rectangles of a distorted image, at most.
 Drawn = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]
 """Images `(batch, size, size, 3)` uint8; of each, corner boxes in [0, 1] and their labels."""
 
@@ -91,6 +92,17 @@ def _name(entry: dict[str, Any]) -> str:
 # --- Augmentation -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """How often, from 0 to 1, an image is changed in a way beyond crops, flips and colours."""
+
+    mosaic: float = 0.0  # Four images share the canvas.
+    mixup: float = 0.0  # Two canvases are blended, and both teach.
+    distort: float = (
+        0.0  # Rectangles are erased; the image is blurred or noisy, or loses its colours.
+    )
+
+
 def place(
     canvas: np.ndarray, sample: Sample, crop: np.ndarray, spot: np.ndarray, flip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -129,10 +141,10 @@ def random_crop(rng: np.random.Generator, sample: Sample, smallest: float) -> np
     return np.concatenate([corner, corner + extent])
 
 
-def augment(
+def compose(
     rng: np.random.Generator, samples: list[Sample], index: int, size: int, mosaic: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One training image `(size, size, 3)` uint8, corner boxes in [0, 1], and labels.
+    """One canvas `(size, size, 3)` uint8, its corner boxes in pixels, and their labels.
 
     With probability `mosaic` four images share the canvas; otherwise one is cropped, shown
     whole, or shrunk onto a grey canvas.
@@ -157,6 +169,68 @@ def augment(
             spot = np.concatenate([corner, corner + extent])
         parts.append(place(canvas, sample, crop, spot, rng.random() < 0.5))
     boxes, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return canvas, boxes, labels
+
+
+def blend(
+    rng: np.random.Generator,
+    one: tuple[np.ndarray, np.ndarray, np.ndarray],
+    other: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two canvases in one, each seen about half, with the boxes and labels of both."""
+    share = rng.beta(8, 8)
+    canvas = np.round(share * one[0] + (1 - share) * other[0]).astype(np.uint8)
+    return canvas, np.concatenate([one[1], other[1]]), np.concatenate([one[2], other[2]])
+
+
+def erase(
+    rng: np.random.Generator, canvas: np.ndarray, boxes: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Fill some rectangles of the canvas with noise, and give the labels that are then true.
+
+    An object of which one rectangle hides half becomes a region to ignore.
+    """
+    size = len(canvas)
+    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1e-6)
+    for _ in range(rng.integers(1, ERASED + 1)):
+        extent = rng.uniform(0.08, 0.3, 2) * size
+        corner = rng.uniform(0, 1, 2) * (size - extent)
+        x0, y0, x1, y1 = np.round(np.concatenate([corner, corner + extent])).astype(int)
+        canvas[y0:y1, x0:x1] = rng.integers(0, 256, (y1 - y0, x1 - x0, 3), np.uint8)
+        common = np.minimum(boxes[:, 2:], (x1, y1)) - np.maximum(boxes[:, :2], (x0, y0))
+        labels = np.where(common.clip(0).prod(1) > 0.5 * area, -1, labels)
+    return labels
+
+
+def spoil(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+    """The canvas as a worse camera gives it: blurred, noisy, or without its colours."""
+    kind = rng.integers(3)
+    if kind == 0:
+        blurred = ImageFilter.GaussianBlur(rng.uniform(0.5, 1.5))
+        return np.asarray(Image.fromarray(canvas).filter(blurred))
+    if kind == 1:
+        noise = rng.standard_normal(canvas.shape, np.float32) * rng.uniform(4, 16)
+        return np.clip(canvas + noise, 0, 255).astype(np.uint8)
+    return np.repeat(np.asarray(Image.fromarray(canvas).convert("L"))[..., None], 3, 2)
+
+
+def augment(
+    rng: np.random.Generator,
+    samples: list[Sample],
+    index: int,
+    size: int,
+    augmentation: Augmentation,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One training image `(size, size, 3)` uint8, corner boxes in [0, 1], and labels."""
+    drawn = compose(rng, samples, index, size, augmentation.mosaic)
+    if rng.random() < augmentation.mixup:
+        other = int(rng.integers(len(samples)))
+        drawn = blend(rng, drawn, compose(rng, samples, other, size, augmentation.mosaic))
+    canvas, boxes, labels = drawn
+    if rng.random() < augmentation.distort:
+        labels = erase(rng, canvas, boxes, labels)
+    if rng.random() < augmentation.distort:
+        canvas = spoil(rng, canvas)
     return canvas, boxes / size, labels
 
 
@@ -173,7 +247,12 @@ def jitter_colors(images: Tensor, strength: float = 0.35) -> Tensor:
 
 
 def make_batch(
-    samples: list[Sample], step: int, batch_size: int, size: int, mosaic: float, seed: int
+    samples: list[Sample],
+    step: int,
+    batch_size: int,
+    size: int,
+    augmentation: Augmentation,
+    seed: int,
 ) -> Drawn:
     """The batch of a step; the same step always draws the same one, whatever came before."""
     epoch, position = divmod(step * batch_size, len(samples))
@@ -182,7 +261,7 @@ def make_batch(
     ]
     indices = np.concatenate(order)[position : position + batch_size]
     drawn = [
-        augment(np.random.default_rng((seed, step, row)), samples, int(index), size, mosaic)
+        augment(np.random.default_rng((seed, step, row)), samples, int(index), size, augmentation)
         for row, index in enumerate(indices)
     ]
     images = np.stack([image for image, _, _ in drawn])

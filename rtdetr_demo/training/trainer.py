@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import RTDetrForObjectDetection
 
 from .architecture import build_model, export, imagenet_backbone, load_weights
-from .dataset import load_samples, make_batch, to_device
+from .dataset import Augmentation, load_samples, make_batch, to_device
 from .losses import Batch, DenseHead, FullStep, dense_step, start_decoder
 
 
@@ -168,6 +168,7 @@ class Run:
     def batches(self) -> Iterator[Batch]:
         """This worker's share of each batch, on the device, from the current step on, endless."""
         args, threads = self.args, 1 if self.device.type == "cpu" else 12
+        changed = Augmentation(args.mosaic, args.mixup, args.distort)
         pending: deque = deque()
         upcoming = self.step
         with ThreadPoolExecutor(threads) as pool:
@@ -178,8 +179,8 @@ class Run:
                     size = np.random.default_rng((args.seed, upcoming)).choice(sizes)
                     number = upcoming * args.workers + self.rank
                     share = args.batch // args.workers
-                    mosaic = args.mosaic if self.progress < 0.85 else 0.0
-                    options = (self.samples, number, share, int(size), mosaic, args.seed)
+                    augmentation = changed if self.progress < 0.85 else Augmentation()
+                    options = (self.samples, number, share, int(size), augmentation, args.seed)
                     pending.append(pool.submit(make_batch, *options))
                     upcoming += 1
                 yield to_device(pending.popleft().result(), self.device)

@@ -18,6 +18,7 @@ from rtdetr_demo.errors import BadInput
 from rtdetr_demo.training import dataset as train_data
 from rtdetr_demo.training import trainer as train
 from rtdetr_demo.training.architecture import build_model, export
+from rtdetr_demo.training.dataset import Augmentation
 from rtdetr_demo.training.losses import (
     FIRST_LAYER,
     assign,
@@ -195,7 +196,8 @@ def test_boxes_stay_on_their_objects_through_augmentation(toy: Path, mosaic: flo
     rng = np.random.default_rng(3)
     checked = 0
     for index in range(24):
-        image, boxes, labels = train_data.augment(rng, samples, index % 8, 128, mosaic)
+        augmentation = Augmentation(mosaic)
+        image, boxes, labels = train_data.augment(rng, samples, index % 8, 128, augmentation)
         assert ((boxes >= 0) & (boxes <= 1)).all()
         for box, label in zip(boxes * 128, labels, strict=True):
             if label >= 0:
@@ -208,9 +210,49 @@ def test_boxes_stay_on_their_objects_through_augmentation(toy: Path, mosaic: flo
     assert checked > 20
 
 
+def test_blended_images_are_both_seen_and_both_teach(toy: Path):
+    samples, _ = train_data.load_samples(toy)
+    rng = np.random.default_rng(0)
+    one, other = (train_data.compose(rng, samples, index, 96, 0.0) for index in (0, 1))
+    image, boxes, labels = train_data.blend(np.random.default_rng(0), one, other)
+    share = np.random.default_rng(0).beta(8, 8)
+    np.testing.assert_allclose(image, share * one[0] + (1 - share) * other[0], atol=0.51)
+    np.testing.assert_array_equal(boxes, np.concatenate([one[1], other[1]]))
+    np.testing.assert_array_equal(labels, np.concatenate([one[2], other[2]]))
+
+
+def test_what_an_erased_rectangle_hides_is_no_longer_to_be_found():
+    hidden = 0
+    for seed in range(40):
+        canvas = np.zeros((96, 96, 3), np.uint8)
+        boxes = np.array([[40, 40, 52, 52], [0, 0, 96, 96]], np.float32)
+        labels = train_data.erase(np.random.default_rng(seed), canvas, boxes, np.array([3, 5]))
+        assert labels[1] == 5, "more of a large object is left than is gone"
+        seen = (canvas[40:52, 40:52] == 0).all(-1).mean()
+        if seen > 0.6:
+            assert labels[0] == 3
+        if labels[0] == -1:
+            hidden += 1
+            assert seen <= 0.55
+    assert hidden
+
+
+def test_a_spoiled_image_is_the_same_scene(toy: Path):
+    [sample, *_], _ = train_data.load_samples(toy)
+    canvas = np.ascontiguousarray(sample.image)
+    greys = canvas.astype(float).mean(-1)
+    for seed in range(12):
+        spoiled = train_data.spoil(np.random.default_rng(seed), canvas)
+        assert spoiled.shape == canvas.shape
+        assert spoiled.dtype == np.uint8
+        assert (spoiled != canvas).any()
+        assert np.corrcoef(spoiled.astype(float).mean(-1).ravel(), greys.ravel())[0, 1] > 0.8
+
+
 def test_the_same_step_draws_the_same_batch(toy: Path):
     samples, _ = train_data.load_samples(toy)
-    one, other = (train_data.make_batch(samples, 7, 4, 96, 0.5, seed=1)[0] for _ in range(2))
+    every = Augmentation(0.5, 0.5, 0.5)
+    one, other = (train_data.make_batch(samples, 7, 4, 96, every, seed=1)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 
@@ -219,13 +261,13 @@ def test_an_epoch_shows_every_image_once(toy: Path):
     drawn: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
 
-        def note(rng, samples, index, size, mosaic):
+        def note(rng, samples, index, size, augmentation):
             drawn.append(index)
             return np.zeros((size, size, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64)
 
         patch.setattr(train_data, "augment", note)
         for step in range(2):
-            train_data.make_batch(samples, step, 4, 32, 0.0, seed=0)
+            train_data.make_batch(samples, step, 4, 32, Augmentation(), seed=0)
     assert sorted(drawn) == list(range(8))
 
 
