@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Everything that proves the demo: installs what it needs (in .venv), then lint, types and tests.
-#   bash tests/run.sh [--ray | --all] [what to give to pytest]
-# --ray: with those that need a local Ray cluster. --all: with these and all other slow ones (load,
-# restarts, fuzzing, other versions of Python).
+#   bash tests/run.sh [--ci | --all] [what to give to pytest]
+# --ci: with those that flood, starve and kill the app, and those that need a local Ray cluster.
+# --all: with these and the slowest (fuzzing, other versions of Python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-selection=(-m "not slow") packages=(-r tests/requirements.txt -r requirements-train.txt)
+selection=(-m "not slow and not load") packages=(-r tests/requirements.txt -r requirements-train.txt)
 case "${1:-}" in
---ray) selection=(-m "not slow or ray") ;;
+--ci) selection=(-m "not slow or ray") ;;
 --all) selection=() ;;
 esac
-if [[ "${1:-}" = --@(ray|all) ]]; then
+if [[ "${1:-}" = --@(ci|all) ]]; then
     packages+=(-r requirements-ray.txt)
     shift
 fi

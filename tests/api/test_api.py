@@ -669,7 +669,10 @@ def test_the_page_is_still_the_page(app: App):
     assert httpx.get(f"{app.url}/docs-static/swagger-ui-bundle.js").status_code == 200
 
 
-@pytest.mark.parametrize("examples", ["4", pytest.param("20", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples",
+    [pytest.param("4", marks=pytest.mark.load), pytest.param("20", marks=pytest.mark.slow)],
+)
 def test_schemathesis(app: App, client: OpenAI, tmp_path: Path, examples: str):
     patient = OpenAI(base_url=f"{app.url}/v1", api_key="x", max_retries=10)
     patient.chat.completions.create(model="bundled", messages=asking(data_uri()))  # loads it

@@ -28,6 +28,9 @@ PATIENCE = 4
 """Seconds that a body or an answer may stand still: fewer than by default, as tests wait for it."""
 
 
+pytestmark = pytest.mark.load
+
+
 @pytest.fixture(scope="module")
 def app(tiny: Path) -> Iterator[App]:
     running = App(

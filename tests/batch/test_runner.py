@@ -132,6 +132,7 @@ def test_annotated_pictures_lie_as_their_originals_do(tiny: Path, album: Path, t
         assert one.tobytes() != other.tobytes()
 
 
+@pytest.mark.load
 def test_a_killed_run_resumes_to_the_bytes_of_one_that_was_not(
     tiny: Path, album: Path, tmp_path: Path, capsys
 ):

@@ -59,6 +59,7 @@ def call(client: httpx.Client, app: App, name: str, **request: object) -> dict:
     return answer.json()
 
 
+@pytest.mark.load
 def test_forty_five_fetches_of_a_slow_host_delay_nobody_else(app: App, slow_host: str):
     with visitor(GREEDY) as greedy, visitor(MODEST) as modest, ThreadPoolExecutor(45) as pool:
         fetches = [

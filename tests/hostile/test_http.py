@@ -308,6 +308,7 @@ def lines_to(port: int, count: int, begin: bytes, source: str = "127.0.0.1") -> 
     return lines
 
 
+@pytest.mark.load
 def test_half_sent_headers_do_not_shut_others_out(everywhere: App):
     app = everywhere  # where less patience is had
     lines = lines_to(app.port, 1200, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ", "127.0.0.2")
@@ -347,6 +348,7 @@ def test_endless_headers_are_cut(app: App, head: bytes):
     healthy(app)
 
 
+@pytest.mark.load
 def test_empty_lines_do_not_hold_a_connection(everywhere: App):
     line = socket.create_connection(("127.0.0.1", everywhere.port), timeout=20)
     line.sendall(b"\r\n")
@@ -454,6 +456,7 @@ def everywhere(tiny: Path) -> Iterator[App]:
     running.process.wait()
 
 
+@pytest.mark.load
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
 def test_it_listens_on_ipv6(everywhere: App):
     port = everywhere.port
@@ -462,6 +465,7 @@ def test_it_listens_on_ipv6(everywhere: App):
         assert httpx.get(f"http://{name}:{port}/healthz", timeout=20).status_code == 200
 
 
+@pytest.mark.load
 def test_a_second_interrupt_ends_what_the_first_waits_for(everywhere: App):
     """The last test of this app: it ends."""
     line = socket.create_connection(("127.0.0.1", everywhere.port))

@@ -205,6 +205,7 @@ def test_the_app_still_serves_after_all_that_and_printed_no_trace(call: Caller, 
 # --- Twenty visitors -----------------------------------------------------------------------------
 
 
+@pytest.mark.load
 def test_twenty_visitors_at_once_each_get_their_own_result(app: App, call: Caller):
     def picture(number: int) -> bytes:
         buffer = io.BytesIO()

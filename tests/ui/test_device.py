@@ -144,6 +144,7 @@ def test_the_device_detects_as_the_server_does(browser: Browser, bundled_app: Ap
     visitor.close()
 
 
+@pytest.mark.load
 def test_a_worker_that_dies_is_started_again_once(browser: Browser, bundled_app: App) -> None:
     visitor = Visitor(browser, "")
     visitor.context.add_init_script(
@@ -177,6 +178,7 @@ def test_a_worker_that_dies_is_started_again_once(browser: Browser, bundled_app:
     visitor.close()
 
 
+@pytest.mark.load
 def test_a_download_can_be_cancelled_and_begun_again(browser: Browser, bundled_app: App) -> None:
     visitor = Visitor(browser, bundled_app.url)
     page = visitor.page

@@ -41,7 +41,10 @@ def violations(visitor: Visitor) -> list[str]:
     return [line for line in found if "rt-" in line or "#view" in line]
 
 
-QUICK = {("desk", "light"), ("phone", "dark"), ("tablet", "light"), ("wide", "dark")}
+MARKS = {
+    ("desk", "light"): (), ("phone", "dark"): (),
+    ("tablet", "light"): pytest.mark.load, ("wide", "dark"): pytest.mark.load,
+}  # fmt: skip
 """Each size once, in alternating schemes; the other half is slow."""
 
 
@@ -49,7 +52,7 @@ QUICK = {("desk", "light"), ("phone", "dark"), ("tablet", "light"), ("wide", "da
 @pytest.mark.parametrize(
     ("size", "scheme"),
     [
-        pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow)
+        pytest.param(*one, marks=MARKS.get(one, pytest.mark.slow))
         for one in itertools.product(SIZES, ("light", "dark"))
     ],
 )

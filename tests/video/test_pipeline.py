@@ -363,6 +363,7 @@ def test_an_out_that_ends_like_a_clip_is_one_and_never_the_source(clip, tmp_path
     assert "name it out.mp4" in capsys.readouterr().err
 
 
+@pytest.mark.load
 def test_ctrl_c_keeps_what_is_done_and_it_plays(tmp_path, tiny):
     source = make_clip(tmp_path / "long.mp4", frames=2000, size=(64, 48), sound=None)
     command = ["video", str(source), str(tmp_path / "out.mp4"), "--checkpoint", str(tiny)]
