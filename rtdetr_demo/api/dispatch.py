@@ -60,12 +60,12 @@ class DetectionRequest:
 
     def settings(self) -> dict[str, Any]:
         """The settings that hold, of fields and text together, named as in `schemas.Applied`."""
-        layers, threshold, classes, most = self.selection
+        layers, threshold, classes, max_detections = self.selection
         return {
             "decoder_layers": layers,
             "threshold": threshold,
             "classes": None if classes is None else list(classes),
-            "max_detections": most,
+            "max_detections": max_detections,
         }
 
 

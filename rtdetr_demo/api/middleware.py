@@ -43,15 +43,15 @@ _failures = logging.getLogger(__name__)
 class GatewayMiddleware:
     """Stands in front of an ASGI app.
 
-    One client has at most `most` requests under way at once, from the whole body to the last byte
-    of the answer: more than it has places for pictures, as an answer may wait to be read.
+    One client has at most `max_requests` requests under way at once, from the whole body to the
+    last byte of the answer: more than it has places for pictures, as an answer may wait to be read.
     `inside` counts all requests; `closing` is set when the server goes down.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, bodies: BodyBudget, most: int):
+    def __init__(self, app: ASGIApp, keys: Keys, bodies: BodyBudget, max_requests: int):
         self._app = app
         self._keys = keys
-        self._most = most
+        self._max_requests = max_requests
         self._requests: Counter[str] = Counter()
         self._bodies = bodies
         self.inside = 0
@@ -140,7 +140,7 @@ class GatewayMiddleware:
     @contextlib.contextmanager
     def _counted(self, client: Client) -> Iterator[None]:
         """Raises Overloaded where a client has too many whole requests under way."""
-        if any(self._requests[account] >= self._most for account in client.accounts):
+        if any(self._requests[account] >= self._max_requests for account in client.accounts):
             raise Overloaded("You have too many requests under way. Wait for some of them.")
         self._requests.update(client.accounts)
         try:

@@ -23,7 +23,7 @@ _LAYERS = re.compile(
     rf"(?:decoder[ _]layers?|after layer)(?:\s+(?:of|is))?\s*[=:]?\s*(\d{{1,2}}){_END})",
     re.I,
 )
-_MOST = re.compile(
+_MAX_DETECTIONS = re.compile(
     r"\b(?:at most|no more than|up to|max(?:imum)?(?:\s+of)?|top)\s+(\d{1,4})\s+"
     r"(?:detections?|objects?|boxes|results?)\b|"
     rf"\bmax_detections\s*[=:]?\s*(\d{{1,4}}){_END}",
@@ -55,12 +55,12 @@ def read_settings(text: str, class_names: Collection[str], depth: int) -> dict[s
     thresholds = {_number(a or b) for clause in clauses for a, b in _THRESHOLD.findall(clause)}
     if len(thresholds) == 1 and (threshold := thresholds.pop()) <= 1:
         settings["threshold"] = threshold
-    for name, pattern, most in [
+    for name, pattern, limit in [
         ("decoder_layers", _LAYERS, depth),
-        ("max_detections", _MOST, 10_000),
+        ("max_detections", _MAX_DETECTIONS, 10_000),
     ]:
         numbers = {int(a or b) for clause in clauses for a, b in pattern.findall(clause)}
-        if len(numbers) == 1 and 1 <= (number := numbers.pop()) <= most:
+        if len(numbers) == 1 and 1 <= (number := numbers.pop()) <= limit:
             settings[name] = number
     named = [_classes(words, class_names) for c in clauses for words in _ONLY.findall(c)]
     if len(named) == 1 and named[0]:
@@ -84,7 +84,7 @@ def _classes(phrase: str, class_names: Collection[str]) -> list[str] | None:
         word = re.sub(r"\s+(?:please|objects?)$", "", word)
         name = next((known[one] for one in _singulars(word) if one in known), None)
         if name is None:
-            other = _THRESHOLD.search(word) or _LAYERS.search(word) or _MOST.search(word)
+            other = _THRESHOLD.search(word) or _LAYERS.search(word) or _MAX_DETECTIONS.search(word)
             return classes if classes and other else None
         if name not in classes:
             classes.append(name)

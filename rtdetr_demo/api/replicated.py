@@ -39,10 +39,10 @@ class Gateway:
 
 def build(args: dict[str, Any], cpus: float = 1, gpus: float = 0) -> Application:
     """The application. `args` are fields of `Settings`, by default those of a server that others
-    can reach, and `replicas`: [fewest, most] (1, 4); `cpus` and `gpus` are those of each replica,
+    can reach, and `replicas`: [min, max] (1, 4); `cpus` and `gpus` are those of each replica,
     which a Serve file gives by its `ray_actor_options`."""
     settings: dict[str, Any] = {"host": "0.0.0.0", **args}
-    fewest, most = settings.pop("replicas", (1, 4))
+    min_replicas, max_replicas = settings.pop("replicas", (1, 4))
     known = Settings(**settings)
     deployment: Any = serve.deployment
     models = deployment(
@@ -50,8 +50,8 @@ def build(args: dict[str, Any], cpus: float = 1, gpus: float = 0) -> Application
         name="Models",
         # Two for each: one in the model, one on its way.
         autoscaling_config={
-            "min_replicas": fewest,
-            "max_replicas": most,
+            "min_replicas": min_replicas,
+            "max_replicas": max_replicas,
             "target_ongoing_requests": 2,
         },
         max_ongoing_requests=16,

@@ -15,7 +15,7 @@ INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 # Several times what any published RT-DETR has.
-_MOST: dict[str, int] = {
+_LIMITS: dict[str, int] = {
     "num_queries": 1000,
     "num_denoising": 1000,
     "num_feature_levels": 8,
@@ -27,10 +27,10 @@ _MOST: dict[str, int] = {
     "num_labels": 10_000,
     "positional_encoding_temperature": 10**6,
 }
-_MOST_CHANNELS = 8192
-_MOST_BLOCKS = 200
-_MOST_PIXELS = 2048
-_MOST_PARAMETERS = 500_000_000
+_MAX_CHANNELS = 8192
+_MAX_BLOCKS = 200
+_MAX_PIXELS = 2048
+_MAX_PARAMETERS = 500_000_000
 
 
 def weight_files(folder: Path) -> list[Path] | None:
@@ -74,8 +74,8 @@ def check_bounds(checkpoint: str, folder: Path) -> None:
     except (OSError, ValueError):
         return  # loading says what is damaged
     reason = _excess(config) or _excess(processor)
-    if reason is None and _parameters(folder) > _MOST_PARAMETERS:
-        reason = f"more than {_MOST_PARAMETERS / 1e6:.0f} million parameters"
+    if reason is None and _parameters(folder) > _MAX_PARAMETERS:
+        reason = f"more than {_MAX_PARAMETERS / 1e6:.0f} million parameters"
     if reason:
         raise CheckpointError(f"{checkpoint[:100]} asks for {reason}, which is not loaded here.")
 
@@ -85,7 +85,7 @@ def _excess(config: Any, name: str = "") -> str | None:
     if isinstance(config, dict):
         for key, value in config.items():
             if key in ("id2label", "label2id"):
-                if len(value or ()) > _MOST["num_labels"]:
+                if len(value or ()) > _LIMITS["num_labels"]:
                     return "too many labels"
             elif found := _excess(value, str(key)):
                 return found
@@ -93,16 +93,16 @@ def _excess(config: Any, name: str = "") -> str | None:
         if len(config) > 1000:
             return f"too many entries in {name[:40]}"
         numbers = [one for one in config if isinstance(one, int)]
-        if name == "depths" and sum(numbers) > _MOST_BLOCKS:
-            return f"more than {_MOST_BLOCKS} blocks"
+        if name == "depths" and sum(numbers) > _MAX_BLOCKS:
+            return f"more than {_MAX_BLOCKS} blocks"
         for value in config:
             if found := _excess(value, name):
                 return found
     elif isinstance(config, int | float) and not isinstance(config, bool):
-        most = _MOST.get(name, _MOST_CHANNELS)
+        limit = _LIMITS.get(name, _MAX_CHANNELS)
         if name in ("height", "width", "shortest_edge", "longest_edge", "eval_size"):
-            most = _MOST_PIXELS
-        if not -most <= config <= most:
+            limit = _MAX_PIXELS
+        if not -limit <= config <= limit:
             return f"{name[:40]} = {str(config)[:20]}"
     return None
 

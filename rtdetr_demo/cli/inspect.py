@@ -86,14 +86,16 @@ def _figures(report: Faithfulness, checkpoint: str) -> dict[str, Any]:
     return {**weights, **report.to_json()}
 
 
-def _measure(instances: Path, images: Path, checkpoint: str, most: int | None) -> Faithfulness:
+def _measure(
+    instances: Path, images: Path, checkpoint: str, max_images: int | None
+) -> Faithfulness:
     try:
         names = [entry["file_name"] for entry in json.loads(instances.read_text())["images"]]
     except OSError as error:
         raise BadInput(f"{instances} could not be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError):
         raise BadInput(f"{instances} is no COCO file: it needs images with names.") from None
-    paths = [images / str(name) for name in names[:most]]
+    paths = [images / str(name) for name in names[:max_images]]
     if missing := next((path for path in paths if not path.is_file()), None):
         raise BadInput(f"{missing} is not there. Is {images} the folder of these pictures?")
     return measure_faithfulness(load(checkpoint), paths)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the Ray cluster at this address, or without one a cluster of this machine",
     )
     parser.add_argument(
-        "--replicas", default="1:4", metavar="N or FEWEST:MOST", help="detectors (default 1:4)"
+        "--replicas", default="1:4", metavar="N or MIN:MAX", help="detectors (default 1:4)"
     )
     parser.add_argument("--cpus", type=float, default=1, help="cores of each replica (1)")
     parser.add_argument("--gpus", type=float, default=0, help="cards of each replica (0)")
@@ -44,14 +44,14 @@ def run(options: argparse.Namespace) -> int:
         from ..batch.cluster import connect
     except ImportError:
         raise BadInput("--ray needs packages: pip install -r requirements-ray.txt") from None
-    fewest, most = _range(options.replicas)
+    min_replicas, max_replicas = _range(options.replicas)
     connect(options.ray)
     for kind, wanted in (("CPU", options.cpus), ("GPU", options.gpus)):
         there = ray.cluster_resources().get(kind, 0)
-        if fewest * wanted > there:
+        if min_replicas * wanted > there:
             raise BadInput(
-                f"{fewest} replicas of {wanted:g} {kind} need more than the {there:g} that this "
-                "cluster has. Ask for fewer with --replicas, or add nodes."
+                f"{min_replicas} replicas of {wanted:g} {kind} need more than the {there:g} that "
+                "this cluster has. Ask for fewer with --replicas, or add nodes."
             )
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # Ray has set its own
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     serve.start(http_options={"host": options.host, "port": options.port})
     settings = {name: getattr(options, name) for name in ("checkpoint", "runtime", "host", "port")}
     application = build(
-        {**settings, "replicas": (fewest, most)}, cpus=options.cpus, gpus=options.gpus
+        {**settings, "replicas": (min_replicas, max_replicas)}, cpus=options.cpus, gpus=options.gpus
     )
     try:
         gateway = serve.run(application, name=NAME)
@@ -73,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _range(text: str) -> tuple[int, int]:
-    fewest, _, most = text.partition(":")
+    low, _, high = text.partition(":")
     try:
-        found = int(fewest), int(most or fewest)
+        found = int(low), int(high or low)
     except ValueError:
         found = (0, 0)
     if not 1 <= found[0] <= found[1]:

@@ -37,7 +37,7 @@ class DecoderPool:
         self, workers: int = WORKERS, deadline: float = DEADLINE, held_bytes: int = HELD_BYTES
     ):
         self._deadline = deadline
-        self._most = held_bytes
+        self._max_bytes = held_bytes
         self._held = 0
         self._waiting = 0
         self._changed = threading.Condition()
@@ -134,7 +134,7 @@ class DecoderPool:
     def _hold(self, cost: int) -> None:
         with self._changed:
             fits = self._changed.wait_for(
-                lambda: not self._held or self._held + cost <= self._most, PATIENCE
+                lambda: not self._held or self._held + cost <= self._max_bytes, PATIENCE
             )
             if not fits:
                 raise Busy(_FULL)

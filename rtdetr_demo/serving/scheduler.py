@@ -136,9 +136,9 @@ class Queue:
 
         Raises Overloaded where they do not fit now, TooLarge where they never will.
         """
-        most = min(self.share, self.capacity)
-        if count > most:
-            raise TooLarge(f"One request takes {most} pictures here. Send the others in another.")
+        limit = min(self.share, self.capacity)
+        if count > limit:
+            raise TooLarge(f"One request takes {limit} pictures here. Send the others in another.")
         with self._changed:
             full = self._taken + count > self.capacity
             if full or any(self._held[client] + count > self.share for client in clients):
@@ -255,8 +255,8 @@ class MicroBatcher:
         self._guard = threading.Lock()
         self._waiting: list[_Asked] = []
 
-    def detect(self, image: Image.Image, most: int, *key: Hashable) -> Predictions:
-        """Predictions for one picture, run in a batch of at most `most` with the same `key`.
+    def detect(self, image: Image.Image, max_batch: int, *key: Hashable) -> Predictions:
+        """Predictions for one picture, run in a batch of at most `max_batch` with the same `key`.
 
         Raises what `detect` raises for the batch.
         """
@@ -267,14 +267,14 @@ class MicroBatcher:
         with self._seat:
             metrics.STAGE_SECONDS.labels("seat").observe(time.perf_counter() - began)
             if not mine.answer.done():
-                self._run(self._together(mine, most))
+                self._run(self._together(mine, max_batch))
         return mine.answer.result()
 
-    def _together(self, mine: _Asked, most: int) -> list[_Asked]:
+    def _together(self, mine: _Asked, max_batch: int) -> list[_Asked]:
         with self._guard:
             alike = [one for one in self._waiting if one.key == mine.key and one is not mine]
             # Powers of two: a card keeps one recorded graph for each size of a batch.
-            size = 2 ** int(math.log2(min(most, len(alike) + 1)))
+            size = 2 ** int(math.log2(min(max_batch, len(alike) + 1)))
             taken = [mine, *alike[: size - 1]]
             self._waiting = [one for one in self._waiting if one not in taken]
         return taken

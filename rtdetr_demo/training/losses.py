@@ -124,9 +124,9 @@ def dense_loss(logits: Tensor, boxes: Tensor, centers: Tensor, targets: list[Tar
     neither presence nor absence.
     """
     batch, device = len(targets), logits.device
-    most = max(1, *(len(target["boxes"]) for target in targets))
-    labels = torch.full((batch, most), -1, dtype=torch.long, device=device)
-    truth = torch.zeros(batch, most, 4, device=device)
+    max_objects = max(1, *(len(target["boxes"]) for target in targets))
+    labels = torch.full((batch, max_objects), -1, dtype=torch.long, device=device)
+    truth = torch.zeros(batch, max_objects, 4, device=device)
     negative = torch.ones(logits.shape[:2], device=device)
     for row, target in enumerate(targets):
         labels[row, : len(target["boxes"])] = target["class_labels"]

@@ -86,11 +86,11 @@ def _content(image: str, service: Service) -> bytes:
     return service.fetch(image)
 
 
-def _check(classes: object, most: object, known: tuple[str, ...]) -> None:
+def _check(classes: object, max_detections: object, known: tuple[str, ...]) -> None:
     """Raises BadInput for what an assistant made up."""
     if classes is not None and not (
         isinstance(classes, list) and classes and all(name in known for name in classes)
     ):
         raise BadInput(f"`classes` is a list of some of these: {', '.join(known)}.")
-    if most is not None and not (isinstance(most, int) and most >= 1):
+    if max_detections is not None and not (isinstance(max_detections, int) and max_detections >= 1):
         raise BadInput("`max_detections` is a whole number from 1.")

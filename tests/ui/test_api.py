@@ -46,7 +46,8 @@ def copied(visitor: Visitor, kind: str) -> str:
     # Watched in the page itself: it says so for 1.5 s, which may be over before we look.
     visitor.page.locator("rt-api .copy").evaluate(
         """button => new Promise((said) => {
-            const look = () => button.textContent === "Copied" ? said() : requestAnimationFrame(look);
+            const look = () =>
+                button.textContent === "Copied" ? said() : requestAnimationFrame(look);
             button.click();
             look();
         })"""

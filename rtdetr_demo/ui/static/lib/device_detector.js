@@ -121,9 +121,9 @@ export class DeviceDetector {
     try {
       if (this.#busy) throw new Refusal("A frame is still under way. Send the next one after it.");
       const model = await this.#ready(asked);
-      const most = model.manifest.decoder_layers;
-      const pass = await this.#pass(model, { frame, depth: Math.min(depth, most), every: false });
-      const result = this.#result(model, pass, Math.min(depth, most));
+      const layers = model.manifest.decoder_layers;
+      const pass = await this.#pass(model, { frame, depth: Math.min(depth, layers), every: false });
+      const result = this.#result(model, pass, Math.min(depth, layers));
       return { ...result, source: null, title: "frame", picture: null, stages_ms: pass.stages_ms };
     } catch (error) {
       frame.close();

@@ -157,9 +157,9 @@ export function paintLooked(canvas, scene) {
   canvas.begin(image, size, viewAround([before, ...spots], size), 0.5);
   canvas.box(before, color, { width: 2, dash: [6, 5] });
   const { pen } = canvas;
-  const most = Math.max(...points.map(({ weight }) => weight), 1e-6);
+  const heaviest = Math.max(...points.map(({ weight }) => weight), 1e-6);
   for (const { x, y, weight, map } of points) {
-    const share = weight / most;
+    const share = weight / heaviest;
     pen.globalAlpha = 0.25 + 0.75 * share;
     pen.beginPath();
     pen.arc(canvas.x(x), canvas.y(y), 2.5 + 5 * Math.sqrt(share), 0, 2 * Math.PI);

@@ -174,8 +174,8 @@ export function viewAround(rects, size, aspect = size.width / size.height) {
   const shrink = Math.min(1, size.width / width, size.height / height);
   width *= shrink;
   height *= shrink;
-  const clamp = (/** @type {number} */ value, /** @type {number} */ most) =>
-    Math.min(Math.max(value, 0), Math.max(most, 0));
+  const clamp = (/** @type {number} */ value, /** @type {number} */ max) =>
+    Math.min(Math.max(value, 0), Math.max(max, 0));
   return {
     x: clamp((left + right - width) / 2, size.width - width),
     y: clamp((top + bottom - height) / 2, size.height - height),

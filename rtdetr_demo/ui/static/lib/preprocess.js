@@ -12,8 +12,8 @@ const HALF = 1 << (PRECISION_BITS - 1);
  * @typedef {Object} Weights
  * @property {Int32Array} starts  first source pixel of each target pixel
  * @property {Int32Array} counts  how many source pixels it reads
- * @property {Int32Array} values  their weights, `most` to a target pixel, in fixed point
- * @property {number} most
+ * @property {Int32Array} values  their weights, `taps` to a target pixel, in fixed point
+ * @property {number} taps
  */
 
 /** @type {Map<string, Weights>} */
@@ -30,11 +30,11 @@ function weightsOf(from, to) {
   if (before) return before;
   const scale = from / to;
   const reach = Math.max(scale, 1);
-  const most = Math.ceil(reach) * 2 + 1;
+  const taps = Math.ceil(reach) * 2 + 1;
   const starts = new Int32Array(to);
   const counts = new Int32Array(to);
-  const values = new Int32Array(to * most);
-  const shares = new Float64Array(most);
+  const values = new Int32Array(to * taps);
+  const shares = new Float64Array(taps);
   for (let i = 0; i < to; i++) {
     const center = (i + 0.5) * scale;
     const start = Math.max(Math.trunc(center - reach + 0.5), 0);
@@ -46,11 +46,11 @@ function weightsOf(from, to) {
       sum += shares[j];
     }
     for (let j = 0; j < count; j++)
-      values[i * most + j] = Math.trunc(0.5 + (shares[j] / sum) * (1 << PRECISION_BITS));
+      values[i * taps + j] = Math.trunc(0.5 + (shares[j] / sum) * (1 << PRECISION_BITS));
     starts[i] = start;
     counts[i] = count;
   }
-  const weights = { starts, counts, values, most };
+  const weights = { starts, counts, values, taps };
   if (known.size > 16) known.clear();
   known.set(key, weights);
   return weights;
@@ -87,7 +87,7 @@ function across3(rgba, width, height, toWidth) {
     }
     return out;
   }
-  const { starts, counts, values, most } = weightsOf(width, toWidth);
+  const { starts, counts, values, taps } = weightsOf(width, toWidth);
   for (let y = 0, to = 0; y < height; y++) {
     const row = 4 * y * width;
     for (let x = 0; x < toWidth; x++, to += 3) {
@@ -95,7 +95,7 @@ function across3(rgba, width, height, toWidth) {
       let green = HALF;
       let blue = HALF;
       let at = row + 4 * starts[x];
-      for (let j = x * most, end = j + counts[x]; j < end; j++, at += 4) {
+      for (let j = x * taps, end = j + counts[x]; j < end; j++, at += 4) {
         const weight = values[j];
         red = (red + Math.imul(rgba[at], weight)) | 0;
         green = (green + Math.imul(rgba[at + 1], weight)) | 0;
@@ -116,14 +116,14 @@ function across3(rgba, width, height, toWidth) {
  * @param {number} toHeight
  */
 function down3(rgb, width, height, toHeight) {
-  const { starts, counts, values, most } = weightsOf(height, toHeight);
+  const { starts, counts, values, taps } = weightsOf(height, toHeight);
   const row = 3 * width;
   const out = new Uint8ClampedArray(row * toHeight);
   const sums = new Int32Array(row);
   for (let y = 0; y < toHeight; y++) {
     sums.fill(HALF);
     for (let j = 0; j < counts[y]; j++) {
-      const weight = values[y * most + j];
+      const weight = values[y * taps + j];
       const from = (starts[y] + j) * row;
       for (let x = 0; x < row; x++) sums[x] += Math.imul(rgb[from + x], weight);
     }
