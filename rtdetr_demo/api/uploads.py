@@ -45,7 +45,7 @@ class Uploads:
 
     An upload may stand still for `patience` seconds.
 
-    The oldest go where they take more than `most_bytes` in all, and an address's oldest where its
+    The oldest go where they take more than `total_bytes` in all, and an address's oldest where its
     own take more than a share of that (`quota.OWN_SHARE`).
     """
 
@@ -54,12 +54,12 @@ class Uploads:
         scratch: Scratch,
         max_bytes: int,
         patience: float,
-        most_bytes: float = float("inf"),
+        total_bytes: float = float("inf"),
     ):
         self.scratch = scratch
         self._max_bytes = max_bytes
         self._patience = patience
-        self._most_bytes = most_bytes
+        self._total_bytes = total_bytes
         self._held: list[tuple[str, Path]] = []
         self._guard = threading.Lock()
         self._under_way: Counter[str] = Counter()
@@ -154,7 +154,7 @@ class Uploads:
             self._held = [(owner, one) for owner, one in self._held if one.exists()]
             self._held.append((client, folder))
             sizes = [(owner, folder_bytes(one)) for owner, one in self._held]
-            for index in past_quota(sizes, self._most_bytes, MAX_HELD):
+            for index in past_quota(sizes, self._total_bytes, MAX_HELD):
                 shutil.rmtree(self._held[index][1], ignore_errors=True)
 
     def _too_large(self) -> TooLarge:

@@ -45,7 +45,7 @@ class Job:
 class Jobs:
     """At most `running` jobs at a time; the last `kept` results stay, older ones are deleted.
 
-    So are the oldest where their files take more than `most_bytes`, and an owner's oldest where
+    So are the oldest where their files take more than `max_bytes`, and an owner's oldest where
     theirs are more than a share of either (`quota.OWN_SHARE`). A job that nobody has asked for in
     `patience` seconds is stopped. Each has a folder for its files. `what` names the work in
     sentences: "videos".
@@ -57,14 +57,14 @@ class Jobs:
         what: str,
         running: int = 2,
         kept: int = 20,
-        most_bytes: float = float("inf"),
+        max_bytes: float = float("inf"),
         patience: float = 300.0,
     ):
         self._scratch = scratch
         self._what = what
         self._running = running
         self._kept = kept
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._patience = patience
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class Jobs:
                 )
             ended = [one for one in self._jobs.values() if not one.running]
             held = [(one.owner, folder_bytes(one.folder)) for one in ended]
-            for index in past_quota([*held, (owner, 0)], self._most_bytes, self._kept):
+            for index in past_quota([*held, (owner, 0)], self._max_bytes, self._kept):
                 shutil.rmtree(self._jobs.pop(ended[index].id).folder, ignore_errors=True)
             self._jobs[job.id] = job
             job.folder.mkdir()

@@ -36,16 +36,14 @@ class Result:
 class ResultStore:
     """The last `CAPACITY` results, under names that nobody can guess; older ones are deleted.
 
-    So are the oldest of those where their files, downloads included, take more than `most_bytes`,
+    So are the oldest of those where their files, downloads included, take more than `max_bytes`,
     and an owner's oldest where theirs are more than a share of either (`quota.OWN_SHARE`).
     """
 
-    def __init__(
-        self, scratch: Scratch, capacity: int = CAPACITY, most_bytes: float = float("inf")
-    ):
+    def __init__(self, scratch: Scratch, capacity: int = CAPACITY, max_bytes: float = float("inf")):
         self._scratch = scratch
         self._capacity = capacity
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
 
@@ -67,7 +65,7 @@ class ResultStore:
             self._kept[name] = result
             kept = list(self._kept.values())
             held = [(one.owner, folder_bytes(one.folder)) for one in kept]
-            dropped = [kept[i] for i in past_quota(held, self._most_bytes, self._capacity)]
+            dropped = [kept[i] for i in past_quota(held, self._max_bytes, self._capacity)]
             for old in dropped:
                 del self._kept[old.id]
         for old in dropped:

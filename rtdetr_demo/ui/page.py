@@ -79,7 +79,7 @@ def _is_address(path: object) -> bool:
 
 def build(service: Service, front_end: FrontEnd) -> gr.Blocks:
     """Lay out the page."""
-    results = ResultStore(service.scratch, most_bytes=service.store_bytes)
+    results = ResultStore(service.scratch, max_bytes=service.store_bytes)
     device_files = _device_files(service)
     with Page(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)

@@ -39,7 +39,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
     """The server functions `video`, `video_state` and `cancel_video`."""
     settings = service.settings
     limits = Limits(settings.video_minutes * 60, int(settings.video_megapixels * 1e6))
-    jobs = Jobs(service.scratch, "videos", most_bytes=service.store_bytes)
+    jobs = Jobs(service.scratch, "videos", max_bytes=service.store_bytes)
 
     @answering(Start, service.queue)
     def video(request: Start) -> dict:

@@ -238,7 +238,7 @@ def test_uploads_are_kept_whole_or_not_at_all(app: App):
 
 def test_uploads_of_one_visitor_make_room_for_each_other_and_not_at_the_cost_of_others(tmp_path):
     scratch = Scratch(tmp_path)
-    uploads = Uploads(scratch, 2**20, 10, most_bytes=400_000)
+    uploads = Uploads(scratch, 2**20, 10, total_bytes=400_000)
 
     def send(client: str, files: int = 1) -> list[Path]:
         answers = []

@@ -27,7 +27,7 @@ def scratch(tmp_path):
 
 
 def test_results_past_their_bytes_go_oldest_first_downloads_counted(scratch):
-    results = ResultStore(scratch, most_bytes=250)
+    results = ResultStore(scratch, max_bytes=250)
     first, second = (results.keep(bytes(100), ONE, f"visitor {n}") for n in range(2))
     (second.folder / "detections.png").write_bytes(bytes(60))
     third = results.keep(bytes(100), ONE, "visitor 2")
@@ -37,14 +37,14 @@ def test_results_past_their_bytes_go_oldest_first_downloads_counted(scratch):
 
 
 def test_a_visitor_past_their_share_loses_their_own_oldest_and_nobody_elses(scratch):
-    results = ResultStore(scratch, most_bytes=1000)
+    results = ResultStore(scratch, max_bytes=1000)
     theirs = results.keep(bytes(200), ONE, "them")
     mine = [results.keep(bytes(100), ONE, "me") for _ in range(4)]
     assert [one.folder.exists() for one in (theirs, *mine)] == [True, False, False, True, True]
 
 
 @pytest.mark.parametrize(
-    ("held", "most_bytes", "most", "expected"),
+    ("held", "max_bytes", "max_count", "expected"),
     [
         ([], 10, 10, []),
         ([("a", 100)], 10, 10, []),  # the newest stays
@@ -55,8 +55,8 @@ def test_a_visitor_past_their_share_loses_their_own_oldest_and_nobody_elses(scra
         ([("b", 1), ("a", 1), ("a", 1), ("a", 1)], 40, 8, [1]),  # a's share is two
     ],
 )
-def test_what_goes_past_a_quota(held, most_bytes, most, expected):
-    assert past_quota(held, most_bytes, most) == expected
+def test_what_goes_past_a_quota(held, max_bytes, max_count, expected):
+    assert past_quota(held, max_bytes, max_count) == expected
 
 
 def test_a_result_that_was_dropped_does_not_come_back(scratch):
@@ -76,7 +76,7 @@ def test_a_result_survives_that_the_folder_is_deleted_from_outside(scratch):
 
 
 def test_jobs_past_their_bytes_go_oldest_first(scratch):
-    jobs = Jobs(scratch, "videos", most_bytes=100)
+    jobs = Jobs(scratch, "videos", max_bytes=100)
 
     def work(job: Job) -> str:
         (job.folder / "annotated.mp4").write_bytes(bytes(80))
