@@ -569,6 +569,7 @@ def test_keys(guarded: App):
     assert "for the holders of 2 key(s)" in guarded.printed
 
 
+@pytest.mark.load
 def test_whoever_sends_too_much_hears_when_to_come_back(guarded: App):
     heavy = heavy_picture()
 

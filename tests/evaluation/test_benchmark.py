@@ -13,6 +13,7 @@ from rtdetr_demo.evaluation.benchmark import PRODUCT_SIDE, Plan, measure
 from rtdetr_demo.model.detector import Detector
 
 
+@pytest.mark.load
 def test_the_command_writes_every_depth_and_the_pipeline(
     tiny: Path, tmp_path, capsys, monkeypatch: pytest.MonkeyPatch
 ):

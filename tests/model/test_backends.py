@@ -200,6 +200,7 @@ def test_openvino_reports_nothing_to_its_makers(on_openvino):
     assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 
 
+@pytest.mark.load
 def test_openvino_in_half_precision_finds_the_same(bundled):
     detector = Detector.load("bundled", BUNDLED_FOLDER, CPU)
     assert detector.accelerate(half=True)

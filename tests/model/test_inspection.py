@@ -181,6 +181,7 @@ def test_an_inspection_says_what_detection_says(bundled, dogs):
             assert dogs.find(one.label, one[3:], one.score, layer) == query
 
 
+@pytest.mark.load
 def test_a_detection_of_another_backend_is_found(dogs):
     elsewhere = Detector.load("bundled", BUNDLED_FOLDER, torch.device("cpu"))
     assert elsewhere.accelerate(half=True)

@@ -139,6 +139,7 @@ class Cutter(SimpleHTTPRequestHandler):
         outputfile.write(content[: len(content) // 2] if is_cut else content)
 
 
+@pytest.mark.load
 def test_a_download_that_is_cut_says_so_and_goes_on_with_the_next_try(
     browser: Browser, site: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_clip_goes_in_and_an_annotated_one_comes_out(browser: Browser, app: Ap
     viewer.close()
 
 
+@pytest.mark.load
 def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
     browser: Browser, bundled_app: App
 ):

@@ -64,6 +64,7 @@ def pipe(tmp_path: Path):
     path.unlink()
 
 
+@pytest.mark.load
 @pytest.mark.skipif(os.name == "nt", reason="named pipes are files on Unix only")
 def test_a_decoder_that_hangs_ends_with_its_job_by_cancel_or_by_itself(pipe, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "CANCEL_SECONDS", 0.5)
