@@ -15,6 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+import rtdetr_demo
+from rtdetr_demo.api.app import _app
+from rtdetr_demo.api.auth import Keys
+from rtdetr_demo.settings import Settings
 from tests.support.app import free_port, wait_until_ready
 from tests.support.paths import REPO
 
@@ -34,6 +38,18 @@ def test_every_extra_is_a_requirements_file():
     named = {path.name for path in REPO.glob("requirements-*.txt")}
     assert {f"requirements-{name}.txt" for name in extras} == named
     assert all((REPO / file).is_file() for one in extras.values() for file in one["file"])
+
+
+def test_the_version_stands_in_one_place():
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "rtdetr_demo.__version__"
+    }
+    assert "version" in PROJECT["project"]["dynamic"]
+    app = _app(None, None, Keys(Settings()), None)  # type: ignore[arg-type]
+    assert app.openapi()["info"]["version"] == rtdetr_demo.__version__
+    newest = re.search(r"^\*\*([\d.]+)\*\*", (REPO / "README.md").read_text(), re.MULTILINE)
+    assert newest
+    assert rtdetr_demo.__version__.startswith(newest[1] + ".")
 
 
 OPTIONAL = {

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .. import __version__
 from ..errors import Loading
 from ..serving.service import Service
 from . import detect, inspect, models
@@ -121,7 +122,7 @@ def _is_ours(path: str) -> bool:
 def _app(service: Service, dispatcher: Dispatcher, keys: Keys, readiness: Any) -> FastAPI:
     app = FastAPIOffline(
         title="RT-DETR demo",
-        version="0.3",
+        version=__version__,
         description=_ABOUT,
         redoc_url=None,
         static_url="/docs-static",
