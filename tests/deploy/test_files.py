@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
+import rtdetr_demo
+from rtdetr_demo.api.hosts import HostMiddleware
+from rtdetr_demo.settings import Settings
 from tests.support.paths import REPO
 
 DEPLOY = REPO / "deploy"
@@ -32,6 +37,25 @@ def test_the_manifest_is_valid_kubernetes():
         validate.validate(part, "1.34", strict=True)
         kinds.append(part["kind"])
     assert kinds == ["Deployment", "Service", "Ingress"]
+
+
+def test_the_demo_answers_the_names_that_the_probes_ask_for(monkeypatch: pytest.MonkeyPatch):
+    deployment = next(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    for one in container["env"]:
+        if "value" in one:
+            monkeypatch.setenv(one["name"], one["value"])
+    settings = Settings(host="0.0.0.0")  # as the image's command says
+    client = TestClient(HostMiddleware(PlainTextResponse("here"), settings), "http://10.1.2.3")
+    assert client.get("/healthz").status_code == 403
+    for probe in ("readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        headers = {one["name"]: one["value"] for one in asked["httpHeaders"]}
+        assert client.get(asked["path"], headers=headers).status_code == 200
+    assert settings.model_memory_gb < int(
+        container["resources"]["limits"]["memory"].removesuffix("Gi")
+    )
+    assert container["image"] == f"rtdetr-demo:{rtdetr_demo.__version__}"
 
 
 def test_compose_and_the_image_name_what_is_there():
