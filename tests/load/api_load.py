@@ -15,6 +15,8 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import httpx
 from PIL import Image, ImageOps
 

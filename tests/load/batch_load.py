@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from PIL import Image, ImageOps
 from pyarrow import parquet
 
 from tests.support.paths import EXAMPLES, REPO
 from tests.support.processes import descendants
-
-PART = 100
 
 
 def album(folder: Path, count: int) -> Path:
@@ -41,9 +41,10 @@ def album(folder: Path, count: int) -> Path:
 class Run:
     """One `detect` in a process of its own."""
 
-    def __init__(self, pictures: Path, out: Path, ray: bool, *more: str):
-        self.out, self.is_ray = out, ray
-        extra = ["--ray", "--part-size", str(PART)] if ray else []
+    def __init__(self, pictures: Path, out: Path, part_size: int, *more: str):
+        """`part_size`: pictures of a part on Ray; 0: without Ray."""
+        self.out, self.part_size = out, part_size
+        extra = ["--ray", "--part-size", str(part_size)] if part_size else []
         self.began = time.monotonic()
         self.marks: list[tuple[float, int]] = []
         self.memory: list[float] = []
@@ -60,8 +61,8 @@ class Run:
 
     @property
     def done(self) -> int:
-        if self.is_ray:
-            return PART * len(list(self.out.glob("part-*"))) if self.out.exists() else 0
+        if self.part_size:
+            return self.part_size * len(list(self.out.glob("part-*"))) if self.out.exists() else 0
         journal = Path(f"{self.out}.journal")
         try:
             return max(0, journal.read_bytes().count(b"\n") - 1)
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=5000, help="of the long runs; 0: none")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--turn-pictures", type=int, default=600)
+    parser.add_argument("--part-size", type=int, default=100, help="pictures of a part on Ray")
     parser.add_argument("--layers", default="6", help="of the long runs")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp())
@@ -129,8 +131,8 @@ def main() -> None:
         if options.turns:
             few, shares = album(root / "few", options.turn_pictures), []
             for turn in range(options.turns):
-                plain = Run(few, root / f"plain{turn}.parquet", ray=False).wait()
-                on_ray = Run(few, root / f"ray{turn}.parquet", ray=True).wait()
+                plain = Run(few, root / f"plain{turn}.parquet", 0).wait()
+                on_ray = Run(few, root / f"ray{turn}.parquet", options.part_size).wait()
                 shares.append(on_ray.rate / plain.rate)
                 print(
                     f"plain {plain.rate:.1f} pictures/s ({plain.seconds:.0f} s in all), Ray "
@@ -143,7 +145,7 @@ def main() -> None:
             many = album(root / "many", options.pictures)
             for ray in (False, True):
                 out = root / f"long-{'ray' if ray else 'plain'}.parquet"
-                long = (many, out, ray, "--layers", options.layers)
+                long = (many, out, options.part_size if ray else 0, "--layers", options.layers)
                 first = Run(*long)
                 first.kill_when(lambda: first.done >= options.pictures // 2)  # noqa: B023
                 kept = first.done
