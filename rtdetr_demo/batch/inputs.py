@@ -14,7 +14,7 @@ from ..media.images import MAX_BYTES
 from .storage import filesystem, is_remote, is_web
 
 ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .ppm .pgm".split()
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split()
 )
 """What a file in a folder must end with to count as a picture; files named outright need not."""
 
