@@ -53,7 +53,6 @@ class RtVideoPanel extends AppElement {
           <div class="timeline"></div>
         </div>
       </section>`;
-    const { store } = this.app;
     const job = videoJob(this.app);
     this.on(this.$(".run"), "click", () => {
       const value = (/** @type {string} */ name) => {
@@ -66,10 +65,7 @@ class RtVideoPanel extends AppElement {
         line: value(".line"),
       });
     });
-    this.on(this.$(".other"), "click", () => {
-      job.cancel();
-      store.set({ video: null });
-    });
+    this.on(this.$(".other"), "click", () => job.close());
     this.on(this.$(".cancel"), "click", () => job.cancel());
     this.on(this.$(".timeline"), "click", (event) => {
       const second = event.target.closest("[data-second]")?.dataset.second;

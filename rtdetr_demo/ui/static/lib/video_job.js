@@ -25,10 +25,16 @@ export class VideoJob {
     this.seek = (/** @type {number} */ _seconds) => {};
   }
 
-  /** @param {Partial<Clip>} changes */
-  #set(changes) {
+  /** Counts runs that were given up: what one of those still brings concerns nobody. */
+  #turn = 0;
+
+  /**
+   * @param {number} turn  that the changes come from
+   * @param {Partial<Clip>} changes
+   */
+  #set(turn, changes) {
     const { video } = this.app.store.get();
-    if (video) this.app.store.set({ video: { ...video, ...changes } });
+    if (video && turn === this.#turn) this.app.store.set({ video: { ...video, ...changes } });
   }
 
   /**
@@ -42,7 +48,7 @@ export class VideoJob {
       return this.app.actions.problem(
         `This video is over ${most / 2 ** 20} MB. Send a smaller one.`,
       );
-    this.cancel();
+    this.close();
     this.app.actions.problem("");
     const title = file?.name ?? "the sample clip";
     this.app.store.set({ video: { file, title, progress: null, outcome: null } });
@@ -59,10 +65,12 @@ export class VideoJob {
     if (!video || !rpc || video.progress) return;
     actions.problem("");
     const ran = { checkpoint, depth, threshold, queries, size, stride, longest, line };
+    const turn = this.#turn;
     try {
-      this.#set({ progress: { told: "Uploading", share: null }, outcome: null });
+      this.#set(turn, { progress: { told: "Uploading", share: null }, outcome: null });
       const path = video.file && (await this.#upload(video.file));
-      this.#set({ progress: { told: "Getting ready", share: null } });
+      if (turn !== this.#turn) return;
+      this.#set(turn, { progress: { told: "Getting ready", share: null } });
       const { id } = await rpc.call("video", {
         path,
         checkpoint,
@@ -74,19 +82,37 @@ export class VideoJob {
         longest,
         line,
       });
+      if (turn !== this.#turn) return this.#cancelOnServer(id);
       this.id = id;
-      await this.#watch(id, ran);
+      await this.#watch(turn, id, ran);
     } catch (error) {
-      actions.problem(sentence(error));
+      if (turn === this.#turn) actions.problem(sentence(error));
     } finally {
-      this.id = null;
-      this.#set({ progress: null });
+      if (turn === this.#turn) this.id = null;
+      this.#set(turn, { progress: null });
     }
   }
 
   /** Stop; what is done by then is kept. */
   cancel() {
-    if (this.id) this.app.rpc?.call("cancel_video", { id: this.id }).catch(() => undefined);
+    if (this.id) this.#cancelOnServer(this.id);
+    else if (this.app.store.get().video?.progress) {
+      this.#set(this.#turn, { progress: null });
+      this.#turn++; // a job that is being asked for is cancelled as soon as it has a name
+    }
+  }
+
+  /** Put the clip away: stop, and keep nothing. */
+  close() {
+    this.cancel();
+    this.#turn++;
+    this.id = null;
+    this.app.store.set({ video: null });
+  }
+
+  /** @param {string} id */
+  #cancelOnServer(id) {
+    this.app.rpc?.call("cancel_video", { id }).catch(() => undefined);
   }
 
   /** @param {File} file */
@@ -99,30 +125,33 @@ export class VideoJob {
   }
 
   /**
+   * @param {number} turn
    * @param {string} id
    * @param {Ran} ran
    */
-  async #watch(id, ran) {
-    for (;;) {
+  async #watch(turn, id, ran) {
+    while (turn === this.#turn) {
       const answer = await this.app.rpc?.call("video_state", { id });
-      if (!answer.running) return this.#finish(answer, ran);
-      this.#set({ progress: progressOf(answer) });
+      if (!answer.running) return this.#finish(turn, answer, ran);
+      this.#set(turn, { progress: progressOf(answer) });
       await new Promise((done) => setTimeout(done, WATCH_MS));
     }
   }
 
   /**
+   * @param {number} turn
    * @param {any} answer
    * @param {Ran} ran
    */
-  async #finish(answer, ran) {
+  async #finish(turn, answer, ran) {
+    if (turn !== this.#turn) return;
     const { frames, cancelled, crossed, labels, colors, seen, files } = answer;
     const reply = await fetch(new URL(files["detections.jsonl"], document.baseURI)).catch(
       () => null,
     );
     if (!reply?.ok) throw new Refusal("The detections could not be fetched. Run the clip again.");
     const moments = momentsOf(await reply.text());
-    this.#set({
+    this.#set(turn, {
       outcome: { frames, cancelled, crossed, labels, colors, seen, files, moments, ran },
     });
   }
