@@ -20,6 +20,8 @@ class RtCamera extends AppElement {
   log = new LiveLog();
   /** Counts starts and stops: a loop whose turn is over ends. */
   turn = 0;
+  /** Settles with the latest frame's answer; a new turn's first frame waits for the old one's. */
+  underWay = Promise.resolve();
   paused = false;
   mirror = true;
   unseen = false;
@@ -215,15 +217,23 @@ class RtCamera extends AppElement {
   async #send(turn) {
     if (this.paused || document.hidden) await sleep(100);
     else if (!this.unseen) await Promise.race([this.#nextFrame(), sleep(500)]);
+    await this.underWay;
     if (turn !== this.turn || this.paused || document.hidden) return null;
     if (!this.unseen || !this.video.videoWidth) return null;
     this.unseen = false;
     const began = performance.now();
     const { checkpoint, queries, size, depth } = this.app.store.get();
     const frame = await createImageBitmap(this.video, this.bitmapSize);
-    const result = await this.app
-      .detector()
-      .detectFrame(frame, { checkpoint, queries, size, depth });
+    if (turn !== this.turn) {
+      frame.close();
+      return null;
+    }
+    const asked = this.app.detector().detectFrame(frame, { checkpoint, queries, size, depth });
+    this.underWay = asked.then(
+      () => undefined,
+      () => undefined,
+    );
+    const result = await asked;
     const at = performance.now();
     const { wait, server, total } = result.predictions.timing_ms ?? {};
     const used = result.predictions.first ?? depth;

@@ -61,6 +61,7 @@ export class DeviceDetector {
   #threads = 0;
   #measuring = false;
   #busy = 0;
+  #frameIsUnderWay = false;
   #deaths = 0;
   /** @type {string[]} */
   #pictures = [];
@@ -118,8 +119,12 @@ export class DeviceDetector {
    *   layer `depth` alone
    */
   async detectFrame(frame, { depth, ...asked }) {
+    if (this.#frameIsUnderWay) {
+      frame.close();
+      throw new Refusal("A frame is still under way. Send the next one after it.");
+    }
+    this.#frameIsUnderWay = true;
     try {
-      if (this.#busy) throw new Refusal("A frame is still under way. Send the next one after it.");
       const model = await this.#ready(asked);
       const layers = model.manifest.decoder_layers;
       const pass = await this.#pass(model, { frame, depth: Math.min(depth, layers), every: false });
@@ -128,6 +133,8 @@ export class DeviceDetector {
     } catch (error) {
       frame.close();
       throw error;
+    } finally {
+      this.#frameIsUnderWay = false;
     }
   }
 

@@ -21,6 +21,7 @@ export class FrameSocket {
   #opening = null;
   /** @type {{number: number, resolve: (answer: any) => void, reject: (error: Error) => void} | null} */
   #waiting = null;
+  #busy = false;
   #last = 0;
 
   /** @param {string} address  of the page; the socket stands beside it */
@@ -38,8 +39,25 @@ export class FrameSocket {
    * @returns {Promise<any>}
    */
   async ask(header, picture) {
+    if (this.#busy) throw new Refusal("A frame is still under way. Send the next one after it.");
+    this.#busy = true;
+    try {
+      return await this.#exchange(header, picture);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  close() {
+    this.#socket?.close();
+  }
+
+  /**
+   * @param {FrameHeader} header
+   * @param {Blob} picture
+   */
+  async #exchange(header, picture) {
     const socket = await this.#open();
-    if (this.#waiting) throw new Refusal("A frame is still under way. Send the next one after it.");
     const number = ++this.#last;
     const head = new TextEncoder().encode(JSON.stringify({ frame: number, ...header }));
     const length = new Uint8Array([head.length >> 8, head.length & 255]);
@@ -58,10 +76,6 @@ export class FrameSocket {
       clearTimeout(patience);
       this.#waiting = null;
     }
-  }
-
-  close() {
-    this.#socket?.close();
   }
 
   #open() {
