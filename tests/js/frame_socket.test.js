@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate } from "node:timers";
 
 import { FrameSocket } from "../../rtdetr_demo/ui/static/lib/frame_socket.js";
 

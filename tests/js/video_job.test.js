@@ -48,7 +48,7 @@ function jobOf(t) {
   return { job, store, calls, answer, asked };
 }
 
-const settle = () => new Promise((done) => setImmediate(done));
+const settle = () => new Promise((done) => setTimeout(done));
 
 test("a clip that is replaced while it is uploaded leaves the next one alone", async (t) => {
   const { job, store, answer, asked } = jobOf(t);

@@ -119,6 +119,24 @@ def test_a_file_that_is_no_video_is_a_sentence(browser: Browser, app: App, tmp_p
     viewer.close()
 
 
+def test_a_sample_clip_out_of_reach_is_a_sentence_and_can_be_tried_again(
+    browser: Browser, app: App
+):
+    visitor = Visitor(browser, app.url)
+    visitor.page.route("**/examples/cows.mp4", lambda route: route.abort())
+    visitor.page.get_by_role("tab", name="Video").click()
+    sample = visitor.page.get_by_role("button", name="Try the sample clip")
+    sample.click()
+    expect(visitor.problem).to_contain_text("The sample clip could not be fetched")
+    visitor.page.unroute("**/examples/cows.mp4")
+    sample.click()
+    visitor.wait_for("s.video && !s.problem")
+    # The browser's own line about the request that was cut is expected, and nothing else.
+    assert all("Failed to load resource" in line for line in visitor.trouble)
+    visitor.trouble.clear()
+    visitor.close()
+
+
 @pytest.fixture(scope="module")
 def call(app: App) -> Caller:
     return Caller(app.url)

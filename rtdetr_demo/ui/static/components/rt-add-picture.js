@@ -1,3 +1,4 @@
+import { sentence } from "../lib/actions.js";
 import { closeCamera, openCamera, takePicture } from "../lib/camera.js";
 import { AppElement, define } from "../lib/element.js";
 
@@ -50,8 +51,12 @@ class RtAddPicture extends AppElement {
     });
     this.on(this.$(".start"), "click", () => this.#startCamera());
     this.on(this.$(".snap"), "click", async () => {
-      const picture = await takePicture(this.video);
-      this.#take(() => this.app.actions.openPhoto({ file: picture }));
+      try {
+        const file = await takePicture(this.video);
+        this.#take(() => this.app.actions.openPhoto({ file }));
+      } catch (error) {
+        this.#wrong(sentence(error));
+      }
     });
     // A picture that came another way, by a drop say; the same one looked at again is none.
     this.follow(["result"], ({ result }) => {

@@ -1,5 +1,6 @@
 import { sentence } from "../lib/actions.js";
 import { closeCamera, openCamera, takePicture } from "../lib/camera.js";
+import { fetchSample } from "../lib/clip.js";
 import { AppElement, define } from "../lib/element.js";
 import { LiveLog, mirrored } from "../lib/live.js";
 
@@ -14,7 +15,6 @@ import { LiveLog, mirrored } from "../lib/live.js";
 const LONGEST_SIDE = 640; // of the frames that are sent, in pixels
 const FIGURES_MS = 500;
 const MOST_WAIT_MS = 4000;
-const SAMPLE = "examples/cows.mp4";
 
 class RtCamera extends AppElement {
   log = new LiveLog();
@@ -76,8 +76,11 @@ class RtCamera extends AppElement {
     this.on(this.$(".pause"), "click", () => this.#pause());
     this.on(this.$(".mirror"), "click", () => this.#setMirror(!this.mirror));
     this.on(this.$(".snapshot"), "click", async () => {
-      const file = await takePicture(this.video);
-      this.app.actions.openPhoto({ file });
+      try {
+        await this.app.actions.openPhoto({ file: await takePicture(this.video) });
+      } catch (error) {
+        this.app.actions.problem(sentence(error));
+      }
     });
     const timer = setInterval(() => this.#tell(), FIGURES_MS);
     this.atEnd(() => {
@@ -117,11 +120,13 @@ class RtCamera extends AppElement {
   /** Where there is no camera: a clip stands in for it. */
   async #startSample() {
     this.app.actions.problem("");
-    const answer = await fetch(this.app.asset(SAMPLE)).catch(() => null);
-    if (!answer?.ok)
-      return this.app.actions.problem("The sample clip could not be fetched. Try it again.");
+    try {
+      this.sample ||= URL.createObjectURL(await fetchSample(this.app.asset));
+    } catch (error) {
+      return this.app.actions.problem(sentence(error));
+    }
+    if (!this.isConnected) return;
     closeCamera(this.video);
-    this.sample ||= URL.createObjectURL(await answer.blob());
     this.video.src = this.sample;
     this.video.loop = true;
     await this.video.play();

@@ -1,4 +1,5 @@
-import { momentAt, predictionsOf } from "../lib/clip.js";
+import { sentence } from "../lib/actions.js";
+import { fetchSample, momentAt, predictionsOf } from "../lib/clip.js";
 import { AppElement, define } from "../lib/element.js";
 import { videoJob } from "../lib/video_job.js";
 
@@ -8,8 +9,6 @@ import { videoJob } from "../lib/video_job.js";
  *
  * @typedef {import("../lib/types.js").State} State
  */
-
-const SAMPLE = "examples/cows.mp4";
 
 class RtVideo extends AppElement {
   /** @type {import("../lib/clip.js").Clip | null} */
@@ -78,10 +77,19 @@ class RtVideo extends AppElement {
     this.$(".idle").hidden = Boolean(video);
     this.player.hidden = !video;
     if (!video) return;
+    const isCurrent = () => this.isConnected && this.clip?.file === video.file;
     if (before?.file !== video.file || !before) {
       this.classList.remove("shown");
       this.drawnIn = false;
-      this.player.src = await this.#address(video.file);
+      try {
+        const address = await this.#address(video.file);
+        if (!isCurrent()) return;
+        this.player.src = address;
+      } catch (error) {
+        if (!isCurrent()) return;
+        videoJob(this.app).close();
+        return this.app.actions.problem(sentence(error));
+      }
     } else if (video.outcome && video.outcome !== before.outcome) {
       if (this.drawnIn) this.#unplayable();
       this.player.currentTime = 0;
@@ -92,7 +100,7 @@ class RtVideo extends AppElement {
 
   /** @param {File | null} file */
   async #address(file) {
-    const content = file ?? (await (await fetch(this.app.asset(SAMPLE))).blob());
+    const content = file ?? (await fetchSample(this.app.asset));
     const address = URL.createObjectURL(content);
     this.addresses.push(address);
     return address;

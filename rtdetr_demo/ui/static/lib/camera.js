@@ -1,3 +1,5 @@
+import { Refusal } from "./detector.js";
+
 /** Opening a camera, for whatever looks through one. */
 
 /** @type {Record<string, string>} */
@@ -36,7 +38,8 @@ export function closeCamera(video) {
 }
 
 /**
- * What the camera shows now, at its full size, as a JPEG file.
+ * What the camera shows now, at its full size, as a JPEG file. Rejects with a `Refusal` where the
+ * browser makes none.
  *
  * @param {HTMLVideoElement} video
  * @returns {Promise<File>}
@@ -47,5 +50,6 @@ export async function takePicture(video) {
   canvas.height = video.videoHeight;
   canvas.getContext("2d")?.drawImage(video, 0, 0);
   const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+  if (!blob) throw new Refusal("This browser could not take the picture. Try again.");
   return new File([/** @type {Blob} */ (blob)], "snapshot.jpg", { type: "image/jpeg" });
 }

@@ -1,3 +1,5 @@
+import { Refusal } from "./detector.js";
+
 /**
  * What is known of a clip, and the cheap questions about it. No DOM in here.
  *
@@ -54,6 +56,24 @@ export function progressOf({ done, total, fps = 0, left, preview }) {
     share: total ? Math.min(done / total, 1) : null,
     preview,
   };
+}
+
+const SAMPLE = "examples/cows.mp4";
+
+/**
+ * The sample clip's content. Rejects with a `Refusal` where it is out of reach.
+ *
+ * @param {(path: string) => string} asset
+ * @returns {Promise<Blob>}
+ */
+export async function fetchSample(asset) {
+  try {
+    const answer = await fetch(asset(SAMPLE));
+    if (answer.ok) return await answer.blob();
+  } catch {
+    // Told below.
+  }
+  throw new Refusal("The sample clip could not be fetched. Try it again.");
 }
 
 /** @param {string} lines  JSON lines */
