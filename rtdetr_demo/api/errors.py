@@ -65,7 +65,7 @@ def documented(*statuses: int) -> dict[int | str, dict]:
     return {status: {"model": Error, "description": _MEANINGS[status]} for status in statuses}
 
 
-def body_of(error: DemoError) -> dict:
+def error_body(error: DemoError) -> dict:
     """The error as OpenAI writes it."""
     code = getattr(error, "code", None)
     if isinstance(error, CheckpointError):
@@ -88,7 +88,7 @@ def _clean(text: str | None) -> str | None:
     return text and text.encode("utf-8", "replace").decode("utf-8")
 
 
-def answer_of(error: DemoError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(error: DemoError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The whole response."""
     headers = dict(headers or {})
     if isinstance(error, Overloaded):
@@ -97,10 +97,10 @@ def answer_of(error: DemoError, headers: Mapping[str, str] | None = None) -> JSO
         headers["Retry-After"] = str(RETRY_SECONDS)
     elif error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body_of(error), error.status, headers)
+    return JSONResponse(error_body(error), error.status, headers)
 
 
-def our_fault() -> DemoError:
+def internal_error() -> DemoError:
     """What a client hears of an error that we did not foresee."""
     return DemoError("Something went wrong here. Try again; the log has the details.")
 
@@ -110,11 +110,11 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DemoError)
     def refused(_: Request, error: DemoError) -> JSONResponse:
-        return answer_of(error)
+        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer_of(from_validation(error.errors(), error.body))
+        return error_response(from_validation(error.errors(), error.body))
 
     @app.exception_handler(HTTPException)
     def http(_: Request, error: HTTPException) -> JSONResponse:
@@ -123,11 +123,11 @@ def handle_errors(app: FastAPI) -> None:
             405: "This address does not know that method. See /docs.",
             400: "The body could not be read. Send it as /docs describes.",
         }.get(error.status_code, str(error.detail))
-        return answer_of(Refusal(error.status_code, message), error.headers)
+        return error_response(Refusal(error.status_code, message), error.headers)
 
     @app.exception_handler(Exception)
     def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return answer_of(our_fault())
+        return error_response(internal_error())
 
 
 _UNSUPPORTED = frozenset(

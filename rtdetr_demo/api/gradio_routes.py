@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import DemoError, Overloaded
 from .errors import Refusal
-from .limits import BodyBudget, Gone, send_in_pieces, take_in, while_there
+from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
 from .uploads import Uploads
 
 MAX_JSON = 4 * 2**20
@@ -116,7 +116,7 @@ class GradioMiddleware:
 
         try:
             await self._serve(scope, receive, answer, headers)
-        except Gone:
+        except ClientDisconnected:
             pass
         except DemoError as error:
             if begun:
@@ -127,15 +127,15 @@ class GradioMiddleware:
             await refusal(scope, receive, answer)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        """Raises DemoError for whatever keeps the request from Gradio, and Gone."""
+        """Raises DemoError for whatever keeps the request from Gradio, and ClientDisconnected."""
         path, method = scope["path"], scope["method"]
         address = (scope.get("client") or ("unknown",))[0]
         if not is_open(path):
-            await take_in(receive, headers)
+            await drain_body(receive, headers)
             raise Refusal(404, _CLOSED)
         if path.startswith(_FILE):
             self._check_file(path.removeprefix(_FILE))
-            send = _harmless(send)
+            send = _with_sandbox_headers(send)
         if method != "POST":
             await self._app(scope, receive, send)
         elif path == _UPLOAD:
@@ -144,13 +144,13 @@ class GradioMiddleware:
             limit = MAX_TOOL_CALL if path.startswith(_MCP) else MAX_JSON
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if not path.startswith("/login") and kind not in ("application/json", ""):
-                await take_in(receive, headers)
+                await drain_body(receive, headers)
                 raise Refusal(415, "Send JSON here, as application/json.")
             with self._bodies.body(address, limit) as held:
                 body = await held.read(receive, headers)
                 if body and not kind:
                     raise Refusal(415, "Send JSON here, as application/json.")
-                await while_there(self._app, scope, receive, send, body)
+                await run_until_disconnect(self._app, scope, receive, send, body)
 
     def _check_file(self, name: str) -> None:
         """Raises Refusal (404) for what is no file that visitors may open."""
@@ -163,7 +163,7 @@ class GradioMiddleware:
             raise Refusal(404, "There is no such file here (any more).")
 
 
-def _harmless(send: Send) -> Send:
+def _with_sandbox_headers(send: Send) -> Send:
     """Have a browser run nothing of a visitor's file, whatever it takes it for."""
 
     async def sending(message: Message) -> None:

@@ -22,7 +22,7 @@ _DRAIN_SECONDS = 5.0
 _PIECE = 65_536
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has hung up."""
 
 
@@ -69,7 +69,10 @@ class Body:
         self.size = size
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
-        """The whole of it. Raises Refusal for one that is too large or too slow, and Gone."""
+        """The whole of it.
+
+        Raises Refusal for one that is too large or too slow, and ClientDisconnected.
+        """
         body = bytearray()
         stated = headers.get("content-length", "0")
         try:
@@ -80,7 +83,7 @@ class Body:
                     async with asyncio.timeout(self._patience):
                         message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Gone
+                        raise ClientDisconnected
                     body += message.get("body", b"")
                     self.hold(len(body))
                     if not message.get("more_body"):
@@ -88,12 +91,12 @@ class Body:
         except TimeoutError:
             raise Refusal(408, "The body came too slowly. Send it again.") from None
         except DemoError:
-            await take_in(receive, headers, begun=bool(body))
+            await drain_body(receive, headers, begun=bool(body))
             raise
         return bytes(body)
 
 
-async def take_in(receive: Receive, headers: Headers, begun: bool = False) -> None:
+async def drain_body(receive: Receive, headers: Headers, begun: bool = False) -> None:
     """Read and drop what is left of a refused client's body, for `_DRAIN_SECONDS` at most.
 
     Most clients look for an answer only once they have sent all. `begun`: some of it was read.
@@ -111,7 +114,7 @@ async def take_in(receive: Receive, headers: Headers, begun: bool = False) -> No
 async def send_in_pieces(send: Send, message: Message, patience: float) -> None:
     """Send a part of an answer no faster than it is read.
 
-    Raises Gone where none of it is for `patience` seconds.
+    Raises ClientDisconnected where none of it is for `patience` seconds.
     """
     body, more = message.get("body", b""), message.get("more_body", False)
     try:
@@ -121,13 +124,16 @@ async def send_in_pieces(send: Send, message: Message, patience: float) -> None:
             async with asyncio.timeout(patience):
                 await send({**message, **piece})
     except TimeoutError:
-        raise Gone from None
+        raise ClientDisconnected from None
 
 
-async def while_there(
+async def run_until_disconnect(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, body: bytes
 ) -> None:
-    """Run the app on a body that is here, and stop it when the client hangs up. Raises Gone."""
+    """Run the app on a body that is here, and stop it when the client hangs up.
+
+    Raises ClientDisconnected.
+    """
     gone = asyncio.ensure_future(_hang_up(receive))
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -143,7 +149,7 @@ async def while_there(
         nonlocal is_stuck
         try:
             await send(message)
-        except Gone:
+        except ClientDisconnected:
             is_stuck = True
             raise
 
@@ -151,11 +157,11 @@ async def while_there(
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
-            raise Gone
+            raise ClientDisconnected
         await running
     except Exception:
         if is_stuck:  # whatever the layers between have made of it
-            raise Gone from None
+            raise ClientDisconnected from None
         raise
     finally:
         for task in (running, gone):

@@ -23,9 +23,9 @@ from .. import metrics
 from ..errors import DemoError, Overloaded
 from ..serving.scheduler import GOING_DOWN
 from .auth import Client, Keys, RequestContext, act_for
-from .errors import Refusal, answer_of, our_fault
+from .errors import Refusal, error_response, internal_error
 from .hosts import FORWARDING
-from .limits import BodyBudget, Gone, send_in_pieces, take_in, while_there
+from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
 from .server import is_loopback
 
 MAX_BODY = 64 * 2**20
@@ -82,21 +82,21 @@ class GatewayMiddleware:
                 await self._serve(scope, receive, answer, headers, context)
             else:
                 await self._app(scope, receive, answer)
-        except Gone:
+        except ClientDisconnected:
             pass
         except DemoError as error:
-            await answer_of(error)(scope, receive, answer)
+            await error_response(error)(scope, receive, answer)
         except Exception:
             _failures.exception("request %s failed", context.id)
             if status == 499:
-                await answer_of(our_fault())(scope, receive, answer)
+                await error_response(internal_error())(scope, receive, answer)
         finally:
             self._record(scope, context, status, time.perf_counter() - began)
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, context: RequestContext
     ) -> None:
-        """Raises DemoError for whatever keeps the request from its route, and Gone."""
+        """Raises DemoError where the request does not reach its route, and ClientDisconnected."""
         address = (scope.get("client") or ("unknown",))[0]
         context.client = Client(address, ())  # for the log, should there be no key
         try:
@@ -105,7 +105,7 @@ class GatewayMiddleware:
                 headers.get("authorization", ""), address, self._is_here(headers, address)
             )
         except DemoError:
-            await take_in(receive, headers)
+            await drain_body(receive, headers)
             raise
         self.inside += 1
         try:
@@ -115,7 +115,7 @@ class GatewayMiddleware:
                 self._check_open()  # it may have taken its time
                 with self._counted(context.client):
                     act_for(Request(scope))
-                    await while_there(self._app, scope, receive, send, body)
+                    await run_until_disconnect(self._app, scope, receive, send, body)
         finally:
             self.inside -= 1
 

@@ -16,11 +16,11 @@ from .openai_common import (
     Other,
     Plain,
     StreamOptions,
-    answered,
     event_of,
     json_only,
-    last_asked,
+    last_user_message,
     new_id,
+    respond,
 )
 from .schemas import PIXELS, Form, ImageUrl, JsonSchema, example
 
@@ -128,10 +128,10 @@ def routes(dispatcher: Dispatcher) -> APIRouter:
             raise Refusal(
                 400, "`stream_options` needs `stream`.", "invalid_value", "stream_options"
             )
-        sources, text = last_asked(body.messages, "messages", "image_url")
-        taking = dispatcher.submit(request.state.context, body.model, sources, body, text)
-        return await answered(
-            taking,
+        sources, text = last_user_message(body.messages, "messages", "image_url")
+        submission = dispatcher.submit(request.state.context, body.model, sources, body, text)
+        return await respond(
+            submission,
             body,
             body.schema_asked,
             _completion,

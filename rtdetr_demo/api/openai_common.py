@@ -18,7 +18,7 @@ from referencing import Registry
 
 from ..errors import DemoError
 from .dispatch import DetectionRequest, Source
-from .errors import Refusal, body_of, documented
+from .errors import Refusal, documented, error_body
 from .schemas import MAX_PICTURES, Form, JsonSchema, Settings
 
 _SCHEMA_SECONDS = 2.0
@@ -61,7 +61,7 @@ class StreamOptions(Form):
     include_obfuscation: Literal[False] | None = None
 
 
-def last_asked(messages: Sequence[Any], param: str, kind: str) -> tuple[list[Source], str]:
+def last_user_message(messages: Sequence[Any], param: str, kind: str) -> tuple[list[Source], str]:
     """The pictures (parts of type `kind`) and the text of the last message by the user.
 
     Raises Refusal where there is none, or not from 1 to `MAX_PICTURES` pictures in it.
@@ -115,10 +115,12 @@ def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(14)
 
 
-async def pieces(request: DetectionRequest, schema: JsonSchema | None) -> AsyncIterator[str]:
-    """The answer (`schemas.Pictures`) as JSON text: one piece for each picture, when it is ready.
+async def content_chunks(
+    request: DetectionRequest, schema: JsonSchema | None
+) -> AsyncIterator[str]:
+    """The answer (`schemas.Pictures`) as JSON text: one chunk for each picture, when it is ready.
 
-    With a schema it comes in one piece, checked against it. Raises DemoError.
+    With a schema it comes in one chunk, checked against it. Raises DemoError.
     """
     head = '{"settings": ' + json.dumps(request.settings()) + ', "results": ['
     if schema is not None:
@@ -136,7 +138,7 @@ def _check(content: dict[str, Any], schema: JsonSchema) -> None:
     """Raises Refusal where the client's schema is not one that our answers meet."""
     try:
         Draft202012Validator.check_schema(schema.schema_ or {})
-        _careful()(schema.schema_ or {}, registry=Registry()).validate(content)
+        _bounded_validator()(schema.schema_ or {}, registry=Registry()).validate(content)
     except ValidationError as error:
         raise Refusal(
             422,
@@ -152,7 +154,7 @@ def _check(content: dict[str, Any], schema: JsonSchema) -> None:
         ) from None
 
 
-def _careful() -> type[Draft202012Validator]:
+def _bounded_validator() -> type[Draft202012Validator]:
     """A validator for one use, which gives up on what could keep it busy for ever."""
     end = time.monotonic() + _SCHEMA_SECONDS
 
@@ -174,32 +176,29 @@ def _careful() -> type[Draft202012Validator]:
     )
 
 
-async def answered(
-    taking: AbstractAsyncContextManager[DetectionRequest],
+async def respond(
+    submission: AbstractAsyncContextManager[DetectionRequest],
     body: Conversation,
     schema: JsonSchema | None,
     whole: Callable[[DetectionRequest, str], dict[str, Any]],
     events: Callable[[DetectionRequest, AsyncIterator[str]], AsyncIterator[str]],
 ) -> Response:
-    """Submit the request (`taking`), and give its response.
-
-    Where `body.stream` is set it streams what `events` makes of the pieces of text; else `whole`
-    makes one body of all the text. Raises DemoError before the response begins.
-    """
+    """Enter `submission` and return its response: server-sent events from `events` if
+    `body.stream`, else the JSON body from `whole`. Raises DemoError before the response starts."""
 
     async def stream() -> AsyncIterator[str]:
-        async with taking as request:
-            async for event in events(request, pieces(request, schema)):
+        async with submission as request:
+            async for event in events(request, content_chunks(request, schema)):
                 yield event
 
     if body.stream:
-        return await begun(stream())
-    async with taking as request:
-        text = "".join([piece async for piece in pieces(request, schema)])
+        return await streaming_response(stream())
+    async with submission as request:
+        text = "".join([chunk async for chunk in content_chunks(request, schema)])
         return Json(whole(request, text))
 
 
-async def begun(events: AsyncIterator[str]) -> StreamingResponse:
+async def streaming_response(events: AsyncIterator[str]) -> StreamingResponse:
     """The response that streams these events, begun only when the first is there.
 
     Raises what fails until then, which so gets its status; later errors become an event.
@@ -212,7 +211,7 @@ async def begun(events: AsyncIterator[str]) -> StreamingResponse:
             async for event in events:
                 yield event
         except DemoError as error:
-            yield event_of(body_of(error))
+            yield event_of(error_body(error))
 
     return StreamingResponse(
         all_events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}

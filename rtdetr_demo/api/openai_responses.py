@@ -14,11 +14,11 @@ from .openai_common import (
     Conversation,
     Other,
     Plain,
-    answered,
     event_of,
     json_only,
-    last_asked,
+    last_user_message,
     new_id,
+    respond,
 )
 from .schemas import PIXELS, Form, JsonSchema, example
 
@@ -107,15 +107,15 @@ def routes(dispatcher: Dispatcher) -> APIRouter:
     async def create(body: ResponsesRequest, request: Request) -> Response:
         given = body.input
         items = given if isinstance(given, list) else [UserItem(role="user", content=given)]
-        sources, text = last_asked(items, "input", "input_image")
-        taking = dispatcher.submit(request.state.context, body.model, sources, body, text)
+        sources, text = last_user_message(items, "input", "input_image")
+        submission = dispatcher.submit(request.state.context, body.model, sources, body, text)
 
         def whole(taken: DetectionRequest, content: str) -> dict[str, Any]:
             message = _message(new_id("msg_"), content)
             return {**_response(body, taken), **_completed(taken, message)}
 
-        return await answered(
-            taking,
+        return await respond(
+            submission,
             body,
             body.schema_asked,
             whole,

@@ -24,7 +24,7 @@ from ..errors import Overloaded, TooLarge
 from ..serving.quota import past_quota
 from ..serving.scratch import Scratch, folder_bytes
 from .errors import Refusal
-from .limits import Gone, take_in
+from .limits import ClientDisconnected, drain_body
 
 MAX_FILES = 16
 MAX_UPLOADS = 32
@@ -65,7 +65,10 @@ class Uploads:
         self._under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
-        """Answer one upload with the paths of its files. Raises DemoError, and Gone."""
+        """Answer one upload with the paths of its files.
+
+        Raises DemoError, and ClientDisconnected.
+        """
         headers = Headers(scope=scope)
         try:
             if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -78,7 +81,7 @@ class Uploads:
             if self._under_way[client] >= OWN_UPLOADS or self._under_way.total() >= MAX_UPLOADS:
                 raise Overloaded("Too many uploads are under way. Wait for one of them to end.")
         except Exception:
-            await take_in(receive, headers)
+            await drain_body(receive, headers)
             raise
         self._under_way[client] += 1
         try:
@@ -109,7 +112,10 @@ class Uploads:
             await form.close()
 
     async def _pieces(self, receive: Receive, headers: Headers) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. Raises DemoError for one that cannot be taken, and Gone."""
+        """The body as it comes.
+
+        Raises DemoError for one that cannot be taken, and ClientDisconnected.
+        """
         size = 0
         while True:
             try:
@@ -118,11 +124,11 @@ class Uploads:
             except TimeoutError:
                 raise Refusal(408, "The upload stood still. Send it again.") from None
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientDisconnected
             piece = message.get("body", b"")
             size += len(piece)
             if size > self._max_bytes + _MARGIN:
-                await take_in(receive, headers, begun=True)
+                await drain_body(receive, headers, begun=True)
                 raise self._too_large()
             if size // 2**24 != (size - len(piece)) // 2**24:  # now and then
                 self.scratch.check_room(2**25)
