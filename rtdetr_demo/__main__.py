@@ -48,7 +48,8 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(f".cli.{name}", __package__)
     except ModuleNotFoundError as error:
-        sys.exit(f"{name} needs the package {error.name}: pip install -r requirements-train.txt")
+        extra = "-train" if name in ("train", "evaluate") else ""
+        sys.exit(f"{name} needs the package {error.name}: pip install -r requirements{extra}.txt")
 
 
 if __name__ == "__main__":

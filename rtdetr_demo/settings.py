@@ -134,8 +134,10 @@ class Settings(BaseSettings):
             wrong = error.errors()[0]
             name = _name(str(wrong["loc"][0]))
             where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
-            value = "what it is" if name in _SECRET else repr(wrong["input"])
-            raise BadInput(f"{where} cannot be {value}: {wrong['msg']}") from None
+            reason = wrong["msg"].removeprefix("Value error, ")
+            if name in _SECRET:
+                raise BadInput(f"{where} is not valid: {reason}.") from None
+            raise BadInput(f"{where} cannot be {wrong['input']!r}: {reason}.") from None
 
     @classmethod
     def from_command_line(cls, arguments: Sequence[str] | None = None) -> "Settings":

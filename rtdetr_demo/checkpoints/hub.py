@@ -8,6 +8,7 @@ keep their meaning.
 import errno
 import logging
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -29,6 +30,8 @@ from ..errors import Cancelled, CheckpointError
 from .catalog import BUNDLED, BUNDLED_FOLDER
 from .files import CONFIGS, INDEX, WEIGHTS, shards, weight_files
 
+SPARE_BYTES = 2**28
+"""What a download leaves free on the disk."""
 PATIENCE = 3.0
 """Seconds that the hub has for a first answer."""
 
@@ -74,10 +77,14 @@ def why_unreachable(checkpoint: str, seconds: float = PATIENCE) -> str | None:
 
 
 class Download:
-    """One checkpoint on its way from the hub, in a thread of its own; `cancel` stops it."""
+    """One checkpoint on its way from the hub, in a thread of its own; `cancel` stops it.
 
-    def __init__(self, checkpoint: str):
+    One of more than `max_bytes`, or for which the disk has no room, is given up before it begins.
+    """
+
+    def __init__(self, checkpoint: str, max_bytes: float = float("inf")):
         self.checkpoint = checkpoint
+        self._max_bytes = max_bytes
         self.done_bytes = 0
         self.total_bytes = 0
         self.error: CheckpointError | Cancelled | None = None
@@ -117,6 +124,7 @@ class Download:
                 self.done_bytes = sizes[INDEX]
                 wanted += shards(Path(index).read_bytes())
             self.total_bytes = sum(sizes.get(name, 0) for name in wanted)
+            self._check_room()
             for name in wanted:
                 if name != INDEX:
                     hf_hub_download(self.checkpoint, name, tqdm_class=self._progress_bar())
@@ -125,6 +133,17 @@ class Download:
         except Exception as error:
             log.info("download of %s failed: %r", self.checkpoint, error)
             self.error = CheckpointError(_reason(self.checkpoint, error))
+
+    def _check_room(self) -> None:
+        if self.total_bytes > self._max_bytes:
+            raise CheckpointError(
+                f"{self.checkpoint} has {self.total_bytes / 2**30:.1f} GB, more than models may "
+                "take here. Choose a smaller one."
+            )
+        cache = Path(constants.HF_HUB_CACHE)
+        there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+        if self.total_bytes - self.done_bytes > shutil.disk_usage(there).free - SPARE_BYTES:
+            raise OSError(errno.ENOSPC, "no room for the download")
 
     def _progress_bar(self) -> Any:
         download = self

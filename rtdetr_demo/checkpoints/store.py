@@ -94,14 +94,14 @@ class ModelStore:
             with self._loading:  # one at a time, as each makes room first
                 self._make_room(checkpoint, folder)
                 detector = detector_class.load(checkpoint, folder)
+            metrics.MODEL_LOADS.labels(checkpoint).inc()
+            log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
+            self._on_load(detector)
         except BaseException as error:
             with self._lock:
                 del self._detectors[checkpoint]
             mine.set_exception(error)
             raise
-        metrics.MODEL_LOADS.labels(checkpoint).inc()
-        log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
-        self._on_load(detector)
         mine.set_result(detector)
         self.drop_excess(checkpoint)
         return detector
@@ -125,13 +125,18 @@ class ModelStore:
             future = self._detectors.get(checkpoint)
         return future is not None and not future.done()
 
-    def download(self, checkpoint: str) -> hub.Download:
-        """Fetch from the hub; a download under way is joined, not begun again."""
+    def download(self, checkpoint: str) -> tuple[hub.Download, bool]:
+        """The download of a checkpoint from the hub, and whether it has been begun just now.
+
+        One that is under way is joined, not begun again.
+        """
         with self._lock:
             current = self._downloads.get(checkpoint)
-            if current is None or not current.running:
-                current = self._downloads[checkpoint] = hub.Download(checkpoint)
-            return current
+            is_new = current is None or not current.running
+            if current is None or is_new:
+                current = hub.Download(checkpoint, self._memory_bytes)
+                self._downloads[checkpoint] = current
+            return current, is_new
 
     def downloading(self, checkpoint: str) -> hub.Download | None:
         """The latest download of this checkpoint in this process, running or ended."""

@@ -72,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_threshold(options.threshold)
     if names_one(options.pictures) and not (options.out or options.annotated):
+        for name in ("ray", "resume", "workers"):
+            if getattr(options, name) not in (None, False):
+                raise BadInput(f"--{name} needs --out: it is for the rows of many pictures.")
         return _detect_one(options)
     return _detect_many(options)
 

@@ -4,8 +4,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import torch
 from torch import multiprocessing
 
+from ..errors import BadInput
 from ..training.trainer import Run, run_worker
 
 
@@ -49,6 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Train. Raises BadInput for options that do not go together."""
+    for name in ("batch", "workers", "warmup", "log_every"):
+        if getattr(args, name) < 1:
+            raise BadInput(f"--{name.replace('_', '-')} must be at least 1.")
+    if args.batch % args.workers:
+        raise BadInput("--batch must be a multiple of --workers.")
+    if args.workers > 1 and args.device != "cpu" and torch.cuda.is_available():
+        raise BadInput("--workers are for CPU cores: add --device cpu, or leave them out.")
+    if (args.epochs if args.minutes is None else args.minutes) <= 0:
+        raise BadInput("--epochs and --minutes must be more than 0.")
     if args.workers == 1:
         Run(args).train()
     else:

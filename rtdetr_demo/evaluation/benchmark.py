@@ -21,7 +21,6 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
 
-from ..checkpoints import hub
 from ..model.detector import Detector
 from ..predictions import Predictions
 from . import latency
@@ -241,7 +240,7 @@ def _beside(detector: Detector, image: Image.Image, plan: Plan) -> list[latency.
     pixels = detector.prepare([image])
     runs = [timed("model alone", lambda: detector.run_model(pixels))]
     if plan.pipeline:
-        theirs = the_pipeline(detector.checkpoint, detector.device)
+        theirs = transformers_pipeline(detector)
         runs.append(timed(PIPELINE, lambda: theirs(image)))
     return runs
 
@@ -299,13 +298,13 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def the_pipeline(checkpoint: str, device: torch.device) -> Callable[[Image.Image], Any]:
-    """transformers' own pipeline on the same files, in fp32, as users get it."""
-    folder = hub.local_folder(checkpoint)
-    assert folder is not None, "our own detector has just been loaded from it"
+def transformers_pipeline(detector: Detector) -> Callable[[Image.Image], Any]:
+    """transformers' own pipeline on the detector's files and device, in fp32, as users get it."""
+    folder = detector.folder
+    assert folder is not None, "the detector was loaded from files"
     return pipeline(
         "object-detection",
         model=AutoModelForObjectDetection.from_pretrained(folder, dtype=torch.float32),
         image_processor=RTDetrImageProcessorPil.from_pretrained(folder),
-        device=device,
+        device=detector.device,
     )

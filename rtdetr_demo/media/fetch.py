@@ -69,7 +69,8 @@ def _get_once(
 ) -> bytes | str:
     """One request: the body's bytes, or the address that it redirects to."""
     scheme, host, port = _split(url)
-    exempt = host in allowed_hosts or f"{host}:{port}" in allowed_hosts
+    allowed = {one.lower() for one in allowed_hosts}
+    exempt = host in allowed or f"{host}:{port}" in allowed
     address = host if exempt else _public_address(host, port)
     left = deadline - time.monotonic()
     if left <= 0:

@@ -150,7 +150,9 @@ def read_data_uri(uri: str) -> bytes:
     """The bytes of a data: URI with base64. Raises BadInput or TooLarge."""
     head, comma, body = uri.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise BadInput("This data URI does not read data:image/...;base64,... as it must.")
+        raise BadInput(
+            "A data URI has the form data:image/...;base64,... : send the picture as one of these."
+        )
     if len(body) > MAX_BYTES * 4 / 3 + 4:
         raise TooLarge(f"This picture is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
     try:

@@ -63,6 +63,8 @@ class Detector:
         device: torch.device | None = None,
     ):
         self.checkpoint = checkpoint
+        self.folder: Path | None = None
+        """Where its files lie, if it was loaded from some."""
         self.device = device or best_device()
         model = fuse(model.eval())
         check_parity(checkpoint, model)
@@ -105,7 +107,9 @@ class Detector:
             if absent := set(report["missing_keys"]) | set(report["mismatched_keys"]):
                 raise ValueError(f"no weights for {sorted(map(str, absent))[:3]}")
             processor = RTDetrImageProcessorPil.from_pretrained(folder, local_files_only=True)
-            return cls(checkpoint, model, processor, device)
+            detector = cls(checkpoint, model, processor, device)
+            detector.folder = folder
+            return detector
         except CheckpointError:
             raise
         except Exception as error:

@@ -60,7 +60,11 @@ class ResultStore:
         name = secrets.token_urlsafe(16)
         result = Result(name, self._scratch.folder("results") / name, predictions, owner)
         result.folder.mkdir(parents=True)
-        result.original.write_bytes(content)
+        try:
+            result.original.write_bytes(content)
+        except OSError:
+            shutil.rmtree(result.folder, ignore_errors=True)
+            raise
         with self._lock:
             self._kept[name] = result
             kept = list(self._kept.values())

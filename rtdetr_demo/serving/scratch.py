@@ -112,10 +112,12 @@ class Scratch:
 
     def _remove_leftovers(self) -> None:
         for path in self._base.glob(PREFIX + "*"):
-            if path == self.path or not _is_ours(path):
+            if path == self.path:
                 continue
             lock = FileLock(path / "lock")
             try:
+                if not _is_ours(path):
+                    continue
                 if (path / "lock").exists():
                     lock.acquire(timeout=0)
                 elif time.time() - path.stat().st_mtime < SWEEP_SECONDS:

@@ -259,11 +259,10 @@ class Service:
             reason = hub.why_unreachable(checkpoint)
         if reason:
             raise CheckpointError(reason)
-        under_way = self.store.downloading(checkpoint)
-        if under_way is None or not under_way.running:
+        download, is_new = self.store.download(checkpoint)
+        if is_new:
             self._began[checkpoint] = visitor
-        download = self.store.download(checkpoint)
-        threading.Thread(target=self._arrive, args=(download,), daemon=True).start()
+            threading.Thread(target=self._arrive, args=(download,), daemon=True).start()
 
     def _arrive(self, download: hub.Download) -> None:
         wanted = download.checkpoint == self.wanted

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,19 +52,36 @@ def read_files(source: Path) -> dict[str, bytes]:
 def load_samples(source: Path) -> tuple[list[Sample], list[str]]:
     """Decode a data set into memory; returns its samples and its class names in order of id.
 
-    `source` holds one `instances.json` and the images that it names, anywhere inside. Smaller
-    pictures than the JSON says are fine: boxes are scaled to what is there. Raises BadInput.
+    `source` holds one `instances.json` and the images that it names, anywhere inside, each name
+    once. Smaller pictures than the JSON says are fine: boxes are scaled to what is there. Raises
+    BadInput, in a sentence, for whatever is missing or damaged.
     """
     try:
         found = read_files(source)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise BadInput(f"{source} could not be read as a folder, tar or zip: {error}.") from None
-    files = {PurePosixPath(name).name: data for name, data in found.items()}
-    if sum(PurePosixPath(name).name == "instances.json" for name in found) != 1:
+    paths = Counter(PurePosixPath(name).name for name in found)
+    if paths["instances.json"] != 1:
         raise BadInput(f"{source} must hold one instances.json, beside or above its images.")
-    instances = json.loads(files["instances.json"])
-    if missing := [e["file_name"] for e in instances["images"] if _name(e) not in files]:
+    files = {PurePosixPath(name).name: data for name, data in found.items()}
+    try:
+        return _samples(files, paths, json.loads(files["instances.json"]), source)
+    except (ValueError, LookupError, TypeError) as error:
+        raise BadInput(
+            f"The instances.json of {source} is not in COCO's form: {error!r}."
+        ) from None
+
+
+def _samples(
+    files: dict[str, bytes], paths: Counter[str], instances: dict[str, Any], source: Path
+) -> tuple[list[Sample], list[str]]:
+    """As `load_samples`; `paths` counts the files of each name. Raises what JSON of another form
+    makes it raise."""
+    names = [_name(entry) for entry in instances["images"]]
+    if missing := [name for name in names if name not in files]:
         raise BadInput(f"{source} lacks {len(missing)} of its images, {missing[0]} for one.")
+    if alike := [name for name in names if paths[name] > 1]:
+        raise BadInput(f"{source} holds two files named {alike[0]}: give each image its own name.")
     categories = sorted(instances["categories"], key=lambda category: category["id"])
     label_of = {category["id"]: index for index, category in enumerate(categories)}
     annotations: dict[int, list[dict]] = {}
@@ -71,8 +89,11 @@ def load_samples(source: Path) -> tuple[list[Sample], list[str]]:
         annotations.setdefault(annotation["image_id"], []).append(annotation)
 
     def decode(entry: dict) -> Sample:
-        image = Image.open(io.BytesIO(files[_name(entry)]))
-        pixels = np.asarray(image.convert("RGB"))
+        try:
+            image = Image.open(io.BytesIO(files[_name(entry)]))
+            pixels = np.asarray(image.convert("RGB"))
+        except OSError as error:
+            raise BadInput(f"{_name(entry)} of {source} is no picture: {error}.") from None
         own = annotations.get(entry["id"], [])
         boxes = np.array([item["bbox"] for item in own], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]

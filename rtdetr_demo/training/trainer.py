@@ -200,7 +200,7 @@ class Run:
         full = FullStep(self.model, self.dense, args.dense_weight, args.duplicate_weight)
         self.both.train()
         saved = since = tick = time.monotonic()
-        sums = np.zeros(3)
+        sums, summed = np.zeros(3), 0
         for batch in self.batches():
             if self.part == "dense" and self.progress >= args.dense_part:
                 self.begin_full_part()
@@ -225,15 +225,15 @@ class Run:
                     self.average.update_parameters(self.both)
             self.step += 1
             sums += [main.item(), side.item(), norm.item()]
-            if args.minutes:
+            summed += 1
+            if args.minutes is not None:
                 self.progress = self.seconds / 60 / args.minutes
             else:
                 self.progress = self.step * args.batch / len(self.samples) / args.epochs
             done = self.progress >= 1
             if self.rank == 0 and (self.step % args.log_every == 0 or done):
-                count = (self.step - 1) % args.log_every + 1
-                self.log(rate, sums / count, count * args.batch / (time.monotonic() - since))
-                since, sums = time.monotonic(), np.zeros(3)
+                self.log(rate, sums / summed, summed * args.batch / (time.monotonic() - since))
+                since, sums, summed = time.monotonic(), np.zeros(3), 0
             if done or time.monotonic() - saved > args.save_every * 60:
                 self.save()
                 saved = time.monotonic()
@@ -250,7 +250,7 @@ class Run:
             if parameter.grad is None and self.part == "full":
                 parameter.grad = torch.zeros_like(parameter)
         present = [p.grad for p in parameters if p.grad is not None]
-        clock = torch.tensor([self.seconds])
+        clock = torch.tensor([self.seconds], device=self.device)
         flat = torch.cat([clock, *(gradient.flatten() for gradient in present)])
         dist.all_reduce(flat)
         clock, *shares = (flat / self.args.workers).split([1, *(g.numel() for g in present)])

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..media.colors import class_color, text_color
 from .front_end import FOREVER, file_headers, media_type
-from .pictures import EXAMPLES
+from .pictures import EXAMPLES, file_inside
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
@@ -44,8 +44,8 @@ class DeviceFiles:
         base = {"models": self._folder, "originals": EXAMPLES}.get(kind)
         if base is None:
             return None
-        file = (base / name).resolve()
-        if not file.is_relative_to(base.resolve()) or not file.is_file():
+        file = file_inside(base, base / name)
+        if file is None:
             return PlainTextResponse("There is no such file.", 404, file_headers("no-store"))
         # A manifest's address names all that its files are made of, and the files' their content.
         cache = FOREVER if kind == "models" else "public, max-age=3600"

@@ -1,5 +1,6 @@
 """What the page may ask of the server: `lib/server_detector.js` is the other end."""
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +100,10 @@ def server_functions(
         file = result.folder / "upright.jpg"
         if not file.exists():
             image: Image.Image = service.pictures.read(result.original.read_bytes())
-            image.save(file, "JPEG", quality=95)
+            service.scratch.check_room(result.original.stat().st_size)
+            part = file.with_name(f"{secrets.token_hex(8)}.part")
+            image.save(part, "JPEG", quality=95)
+            part.replace(file)  # never seen half written
         return {"url": f"gradio_api/file={file}"}
 
     @answering(Checkpoint, service.queue)

@@ -62,14 +62,24 @@ def sent_file(image: Any) -> Detect:
 
 
 def inside(folder: Path, path: Path) -> Path:
-    """The file, if it lies in the folder; links and dots are followed before judging."""
+    """The file, as `file_inside`. Raises BadInput where it is not there."""
+    if (file := file_inside(folder, path)) is None:
+        raise BadInput("This file is no longer on the server. Upload it again.")
+    return file
+
+
+def file_inside(folder: Path, path: Path) -> Path | None:
+    """The resolved path of a file that exists inside the folder, else None.
+
+    Links and dots are followed before judging. Never raises, whatever the path is.
+    """
     try:
         resolved = path.resolve()
         if resolved.is_relative_to(folder.resolve()) and resolved.is_file():
             return resolved
     except (OSError, ValueError, RuntimeError):
         pass
-    raise BadInput("This picture is not here (any more). Upload it again.")
+    return None
 
 
 def colors(predictions: Predictions) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import errno
 import json
 import queue
@@ -211,6 +212,7 @@ def _detected(
         pixels = np.empty(0)
         if isinstance(item, Frame):
             pixels = _resized(item.pixels, options.longest)
+            item = dataclasses.replace(item, pixels=pixels)  # lets the original go
         waiting.append((item, pixels))
         if is_wanted(item):
             asked.append(pixels)

@@ -1,8 +1,10 @@
 """Checkpoints come from the hub, or a sentence says why not."""
 
+import shutil
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,21 @@ def test_a_download_can_be_cancelled_and_begun_again(hub: HubStandIn):
     hub.behave = "ok"
     Download(MODEL).wait(30)
     assert local_folder(MODEL) is not None
+
+
+def test_more_than_models_may_take_is_given_up_before_it_comes(hub: HubStandIn):
+    download = Download(MODEL, max_bytes=1000)
+    with pytest.raises(CheckpointError, match="more than models may take here"):
+        download.wait(30)
+    assert download.done_bytes == 0
+    assert local_folder(MODEL) is None
+
+
+def test_a_disk_without_room_is_said_before_the_download(hub: HubStandIn, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**28))
+    with pytest.raises(CheckpointError, match="The disk is full"):
+        Download(MODEL).wait(30)
+    assert local_folder(MODEL) is None
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,15 @@ def test_a_forked_copy_does_not_wait_for_a_thread_that_it_has_not(
     assert store.get(name).depth == 6
     go_on.set()
     loading.join()
+
+
+def test_a_listener_that_fails_leaves_nobody_waiting(tiny: Path):
+    def fail(_: object) -> None:
+        raise RuntimeError("no thread could be started")
+
+    store = ModelStore(2**30, on_load=fail)
+    name = store.name_folder(tiny)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no thread"):
+            store.get(name)
+    assert not store.is_loading(name)

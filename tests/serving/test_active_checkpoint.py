@@ -127,8 +127,25 @@ def test_visitors_never_learn_where_the_operator_keeps_a_checkpoint(
 def test_two_visitors_who_ask_for_one_download_get_one(make_service: MakeService, hub: HubStandIn):
     hub.behave = "slow"
     service = make_service(runtime="torch", checkpoint=BUNDLED)
-    assert service.store.download(MODEL) is service.store.download(MODEL)
-    service.store.download(MODEL).cancel()
+    download, is_new = service.store.download(MODEL)
+    assert is_new
+    assert service.store.download(MODEL) == (download, False)
+    download.cancel()
+
+
+def test_asking_again_for_a_download_under_way_starts_no_further_thread(
+    make_service: MakeService, hub: HubStandIn
+):
+    hub.behave = "slow"
+    service = make_service(runtime="torch", checkpoint=BUNDLED, any_checkpoint=True)
+    service.try_hub(MODEL, "10.0.0.1")
+    for _ in range(5):
+        service.try_hub(MODEL, "10.0.0.2")
+    waiting = [one for one in threading.enumerate() if "_arrive" in one.name]
+    assert len(waiting) == 1
+    with pytest.raises(Barred):
+        service.cancel_download(MODEL, "10.0.0.2")
+    service.cancel_download(MODEL, "10.0.0.1")
 
 
 def test_a_visitor_may_not_load_what_the_operator_did_not_allow(

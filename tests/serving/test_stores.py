@@ -1,7 +1,9 @@
 """What is kept for visitors is bounded by bytes, and work for nobody ends."""
 
+import errno
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,3 +107,14 @@ def test_a_job_that_nobody_asks_for_ends_and_one_that_is_asked_for_does_not(scra
         assert not job.stop.wait(0.1)
     assert stopped.wait(5)
     jobs.close()
+
+
+def test_a_result_that_finds_no_room_leaves_no_folder(scratch, monkeypatch):
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    results = ResultStore(scratch)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        results.keep(b"picture", ONE, "someone")
+    assert list(scratch.folder("results").iterdir()) == []

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -187,6 +188,48 @@ def test_a_set_without_its_images_is_an_error_in_words(toy: Path, tmp_path: Path
     (tmp_path / "instances.json").write_bytes((toy / "instances.json").read_bytes())
     with pytest.raises(BadInput, match="lacks 8 of its images"):
         train_data.load_samples(tmp_path)
+
+
+def test_two_images_of_one_name_are_an_error_in_words(toy: Path, tmp_path: Path):
+    folder = shutil.copytree(toy, tmp_path / "set")
+    (folder / "more").mkdir()
+    shutil.copy(folder / "images" / "3.png", folder / "more")
+    with pytest.raises(BadInput, match=r"two files named 3\.png"):
+        train_data.load_samples(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("instances.json", b"{", "not in COCO's form"),
+        ("instances.json", b'{"images": 3}', "not in COCO's form"),
+        ("instances.json", b'{"images": [{}]}', "not in COCO's form"),
+        ("images/3.png", b"no picture", r"3\.png of .* is no picture"),
+    ],
+)
+def test_a_damaged_set_is_an_error_in_words(toy: Path, tmp_path: Path, name, content, words):
+    folder = shutil.copytree(toy, tmp_path / "set")
+    (folder / name).write_bytes(content)
+    with pytest.raises(BadInput, match=words):
+        train_data.load_samples(folder)
+
+
+def test_a_damaged_archive_is_an_error_in_words(tmp_path: Path):
+    (tmp_path / "set.zip").write_bytes(b"PK\x05\x06" + bytes(18) + b"PK")
+    with pytest.raises(BadInput):
+        train_data.load_samples(tmp_path / "set.zip")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--batch", 0), ("--workers", 3), ("--warmup", 0), ("--log-every", 0),
+        ("--epochs", 0), ("--minutes", 0), ("--minutes", -1),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_an_error_in_words(toy: Path, words: tuple[str, object]):
+    with pytest.raises(BadInput, match=words[0]):
+        command.run(options("--data", toy, *words))
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])

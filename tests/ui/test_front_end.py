@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from rtdetr_demo.ui.device_files import DeviceFiles
 from rtdetr_demo.ui.front_end import FrontEnd, FrontEndMiddleware
 from tests.support.node import node
 
@@ -140,3 +141,12 @@ def test_what_is_opened_later_is_fetched_later():
     joined = (ours.content("main.js") or b"").decode()
     assert 'joined["components/rt-app.js"]' in joined
     assert 'joined["components/rt-checkpoint-sheet.js"]' not in joined
+
+
+@pytest.mark.parametrize(
+    "path", ["models/a\0b", "models/" + "x" * 300, "models/../page.py", "models/"]
+)
+def test_a_model_file_that_cannot_be_is_not_there(tmp_path: Path, path: str):
+    answer = DeviceFiles(tmp_path).response(path)
+    assert answer is not None
+    assert answer.status_code == 404
