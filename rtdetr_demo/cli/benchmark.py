@@ -18,7 +18,9 @@ from ..settings import RUNTIMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", default=BUNDLED, help="hub id, local folder or 'bundled'")
+    parser.add_argument(
+        "--checkpoint", default=BUNDLED, help="hub id, local folder or 'bundled' (default)"
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best that is there)")
     parser.add_argument("--picture", type=Path, help="a photograph (default: 640x480 noise)")
     parser.add_argument(

@@ -11,7 +11,11 @@ DRAIN_SECONDS = 25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Further settings come from the environment, as those of app.py (RTDETR_...)."
+    parser.epilog = (
+        "Further settings come from the environment, as those of app.py (RTDETR_...): from this "
+        "command's own where it starts the cluster, else from that of the cluster's nodes, set "
+        "before `ray start`."
+    )
     parser.add_argument(
         "--ray",
         nargs="?",

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
 from ..errors import BadInput
 from ..settings import RUNTIMES
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the annotated clip where it ends in .mp4, with OUT.jsonl and OUT.csv beside it; else "
         "a folder for the three",
     )
-    parser.add_argument("--checkpoint", default="bundled", help="hub id, local folder or 'bundled'")
+    parser.add_argument(
+        "--checkpoint", default=BUNDLED, help="hub id, local folder or 'bundled' (default)"
+    )
     parser.add_argument("--layers", type=int, help="decoder layers to run (default: all)")
     parser.add_argument("--threshold", type=float, default=0.5, help="score to exceed (0.5)")
     parser.add_argument("--classes", nargs="+", help="labels to keep (default: all)")
