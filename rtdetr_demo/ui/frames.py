@@ -28,7 +28,7 @@ from ..media import images as sources
 from ..serving.scheduler import ViewerLimiter
 from ..serving.service import Service
 from .pictures import colors
-from .rpc import Shaped
+from .rpc import ShapedRequest
 
 PATH = "/frames"
 LOWEST_SCORE = 0.05
@@ -46,7 +46,7 @@ SOCKETS_PER_PLACE = 4
 log = logging.getLogger(__name__)
 
 
-class Header(Shaped):
+class Header(ShapedRequest):
     """`frame`: a number of the page's own, given back with the answer."""
 
     frame: Annotated[StrictInt, Field(ge=0, lt=2**53)]

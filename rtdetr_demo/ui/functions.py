@@ -10,12 +10,12 @@ from ..checkpoints.catalog import describe
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .device_files import DeviceFiles
-from .inside import inspecting
+from .inside import inspect_function
 from .pictures import DISPLAY_SIZE, Checkpoint, Detect, colors, data_url, picture_of
-from .rpc import Request, answering, visitor, waiting
+from .rpc import Request, queue_position_function, server_function, visitor
 
 
-class Stored(Request):
+class ResultRequest(Request):
     """A result of ours, by the name that it was given."""
 
     result: str
@@ -26,9 +26,9 @@ def server_functions(
 ) -> list[Callable[[Any], dict]]:
     """What the page's JavaScript may call, by these names: `detect`, `status`, `download`,
     `cancel_download`, `original`, `inspect`, `ahead` and, where visitors' devices may detect,
-    `device_model`. Each takes and gives JSON (see `rpc.answering`)."""
+    `device_model`. Each takes and gives JSON (see `rpc.server_function`)."""
 
-    @answering(Detect, service.queue)
+    @server_function(Detect, service.queue)
     def detect(request: Detect) -> dict:
         """Detections of every layer in a picture, which is kept for what is asked of it later."""
         content = picture_of(request, service, results)
@@ -52,7 +52,7 @@ def server_functions(
             },
         }
 
-    @answering(Checkpoint)
+    @server_function(Checkpoint)
     def status(request: Checkpoint) -> dict:
         """Which checkpoint serves, what it costs at every depth, and what is on its way."""
         checkpoint = service.check(request.checkpoint or service.active)
@@ -81,20 +81,20 @@ def server_functions(
             },
         }
 
-    @answering(Checkpoint, service.queue)
+    @server_function(Checkpoint, service.queue)
     def download(request: Checkpoint) -> dict:
         """Begin to fetch a checkpoint from the hub; `status` tells how far it is."""
         service.try_hub(service.check(request.checkpoint or service.wanted), visitor())
         return {}
 
-    @answering(Checkpoint)
+    @server_function(Checkpoint)
     def cancel_download(request: Checkpoint) -> dict:
         """Stop fetching it, for whoever asked for it."""
         service.cancel_download(request.checkpoint, visitor())
         return {}
 
-    @answering(Stored, service.queue)
-    def original(request: Stored) -> dict:
+    @server_function(ResultRequest, service.queue)
+    def original(request: ResultRequest) -> dict:
         """The address of a result's picture at its full size, upright, as a browser opens it."""
         result = results.get(request.result)
         file = result.folder / "upright.jpg"
@@ -106,7 +106,7 @@ def server_functions(
             part.replace(file)  # never seen half written
         return {"url": f"gradio_api/file={file}"}
 
-    @answering(Checkpoint, service.queue)
+    @server_function(Checkpoint, service.queue)
     def device_model(request: Checkpoint) -> dict:
         """Where a checkpoint's files for the visitor's own device lie."""
         return device_files.model_for(service.detector(request.checkpoint))
@@ -117,7 +117,7 @@ def server_functions(
         download,
         cancel_download,
         original,
-        inspecting(service, results),
-        waiting(service.queue),
+        inspect_function(service, results),
+        queue_position_function(service.queue),
     ]
     return always if service.settings.device_runtime == "off" else [*always, device_model]

@@ -6,7 +6,7 @@ from ..predictions import check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import picture_of, sent_file
-from .rpc import in_turn
+from .rpc import run_queued
 
 
 def add_api(service: Service, results: ResultStore) -> None:
@@ -36,7 +36,7 @@ def add_api(service: Service, results: ResultStore) -> None:
             predictions = service.detect(picture, checkpoint, decoder_layers)
             return predictions.to_json(predictions.layers, lowest)
 
-        return await in_turn(service.queue, work)
+        return await run_queued(service.queue, work)
 
     # As many at once as come: they wait in our own line, where visitors take turns.
     gr.api(detect, api_name="detect", concurrency_limit=None)

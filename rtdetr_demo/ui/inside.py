@@ -12,7 +12,7 @@ from ..errors import BadInput
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import Detect, picture_of, sent_file
-from .rpc import answering, in_turn
+from .rpc import run_queued, server_function
 
 if TYPE_CHECKING:
     from ..model.inspection import Inspection
@@ -34,12 +34,12 @@ class Inspect(Detect):
     known: bool = False
 
 
-def inspecting(service: Service, results: ResultStore) -> Callable[[Any], dict]:
+def inspect_function(service: Service, results: ResultStore) -> Callable[[Any], dict]:
     """The server function `inspect`."""
     kept: LRUCache[tuple, Inspection] = LRUCache(KEPT)
     guard = threading.Lock()
 
-    @answering(Inspect, service.queue)
+    @server_function(Inspect, service.queue)
     def inspect(request: Inspect) -> dict:
         """Why the model found one detection: see `Inspection.to_json`."""
         if request.result is None and request.example is None:
@@ -83,6 +83,6 @@ def add_inspect_api(service: Service, results: ResultStore) -> None:
             found = service.inspect(picture, checkpoint)
             return found.to_json(found.ranked(rank))
 
-        return await in_turn(service.queue, work)
+        return await run_queued(service.queue, work)
 
     gr.api(inspect, api_name="inspect", concurrency_limit=None)

@@ -10,7 +10,7 @@ from ..serving.jobs import Job, Jobs
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import DISPLAY_SIZE, Detect, colors, data_url, picture_of
-from .rpc import Request, Which, answering, cancelling, visitor
+from .rpc import JobRequest, Request, cancel_function, server_function, visitor
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Report
@@ -46,7 +46,7 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
         wanted = Detect(result=request.result, example=request.example)
         return picture_of(wanted, service, results)
 
-    @answering(Measure, service.queue)
+    @server_function(Measure, service.queue)
     def measure(request: Measure) -> dict:
         image = service.pictures.read(subject(request))
         detector = service.detector(request.checkpoint)
@@ -72,8 +72,8 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
 
         return {"id": jobs.start(work, visitor()).id}
 
-    @answering(Which)
-    def measured(request: Which) -> dict:
+    @server_function(JobRequest)
+    def measured(request: JobRequest) -> dict:
         job = jobs.get(request.id)
         if job.error:
             return {"error": job.error}
@@ -83,7 +83,7 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
             "report": job.result and job.result.to_json(),
         }
 
-    @answering(Compare, service.queue)
+    @server_function(Compare, service.queue)
     def compare(request: Compare) -> dict:
         image = service.pictures.read(subject(request))
         names = [service.check(name or service.active) for name in request.checkpoints]
@@ -97,7 +97,7 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
             "picture": data_url(image, DISPLAY_SIZE),
         }
 
-    return [measure, measured, cancelling(jobs, "cancel_measure"), compare]
+    return [measure, measured, cancel_function(jobs, "cancel_measure"), compare]
 
 
 def _fewer_queries(detector: "Detector") -> tuple[int, ...]:

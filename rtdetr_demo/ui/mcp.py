@@ -12,7 +12,7 @@ from ..media import images as sources
 from ..predictions import Selection, check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .rpc import in_turn, visitor
+from .rpc import run_queued, visitor
 
 TOOL = "detect_objects"
 SHOWN_SIZE = 1024
@@ -62,7 +62,7 @@ def add_tools(service: Service, results: ResultStore) -> None:
             answer = json.dumps(predictions.to_json(*selection))
             return gr.FileData(path=str(file), mime_type="image/jpeg"), answer
 
-        return await in_turn(service.queue, work)
+        return await run_queued(service.queue, work)
 
     gr.api(detect_objects, api_name=TOOL, queue=False)
 

@@ -14,7 +14,7 @@ from ..media.images import MAX_BYTES
 from ..predictions import Predictions
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .rpc import Request, Shaped
+from .rpc import Request, ShapedRequest
 
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package the examples lie inside, in a checkout beside it.
@@ -30,7 +30,7 @@ class Checkpoint(Request):
     checkpoint: Annotated[str, Field(max_length=500)] = ""
 
 
-class Detect(Checkpoint, Shaped):
+class Detect(Checkpoint, ShapedRequest):
     path: str | None = None
     url: str | None = None
     example: str | None = None

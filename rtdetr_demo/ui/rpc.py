@@ -28,7 +28,7 @@ class Request(BaseModel):
     """The page's own name for this request, by which it asks for its place in line."""
 
 
-class Shaped(Request):
+class ShapedRequest(Request):
     """A request for detections; `None`: the number of queries and the input size that the
     checkpoint has."""
 
@@ -40,11 +40,11 @@ class Shaped(Request):
         return {"queries": self.queries, "size": self.size}
 
 
-class Ticket(Request):
+class QueuePositionRequest(Request):
     """A request of the page's that waits."""
 
 
-class Which(Request):
+class JobRequest(Request):
     """A job of ours, by the name that it was given."""
 
     id: str
@@ -61,7 +61,7 @@ def visitor() -> str:
     return client.host if client else "unknown"
 
 
-async def in_turn(queue: Queue, work: Callable[[], T]) -> T:
+async def run_queued(queue: Queue, work: Callable[[], T]) -> T:
     """Run work for Gradio's API in the visitor's turn; refusals become Gradio's errors."""
     try:
         return await queue.ask(visitor(), work)
@@ -69,13 +69,14 @@ async def in_turn(queue: Queue, work: Callable[[], T]) -> T:
         raise gr.Error(str(error), print_exception=False) from None
 
 
-def answering(
+def server_function(
     form: type[R], queue: Queue | None = None
 ) -> Callable[[Callable[[R], dict]], Callable[[Any], Any]]:
     """Make a server function of one that takes a checked request; errors become `{"error"}`.
 
     With a `queue`, for whatever decodes a picture, loads, fetches or detects, it runs in the
-    visitor's turn there; the request's `ticket` names it for `waiting`. Without, at once.
+    visitor's turn there; the request's `ticket` names it for `queue_position_function`. Without,
+    at once.
     """
 
     def decorate(function: Callable[[R], dict]) -> Callable[[Any], Any]:
@@ -108,21 +109,21 @@ def answering(
     return decorate
 
 
-def waiting(queue: Queue) -> Callable[[Any], dict]:
+def queue_position_function(queue: Queue) -> Callable[[Any], dict]:
     """The server function that tells how many are before a request that waits (None: it runs)."""
 
-    @answering(Ticket)
-    def ahead(request: Ticket) -> dict:
+    @server_function(QueuePositionRequest)
+    def ahead(request: QueuePositionRequest) -> dict:
         return {"ahead": queue.ahead(visitor(), request.ticket or "")}
 
     return ahead
 
 
-def cancelling(jobs: Jobs, name: str) -> Callable[[Any], dict]:
+def cancel_function(jobs: Jobs, name: str) -> Callable[[Any], dict]:
     """The server function of this name, which stops a job."""
 
-    @answering(Which)
-    def cancel(request: Which) -> dict:
+    @server_function(JobRequest)
+    def cancel(request: JobRequest) -> dict:
         jobs.get(request.id).stop.set()
         return {}
 

@@ -14,7 +14,7 @@ from ..serving.service import Service
 from ..video.options import FILES, Limits, Options, Progress
 from ..video.runner import process
 from .pictures import SAMPLE_CLIP, data_url, inside
-from .rpc import Shaped, Which, answering, cancelling, visitor
+from .rpc import JobRequest, ShapedRequest, cancel_function, server_function, visitor
 
 if TYPE_CHECKING:
     from ..video.options import Summary
@@ -23,7 +23,7 @@ PREVIEW_SIZE = 640
 """Longest side of the preview, in pixels."""
 
 
-class Start(Shaped):
+class Start(ShapedRequest):
     path: str | None = None
     """An upload; none: the example clip."""
     checkpoint: Annotated[str, Field(max_length=500)] = ""
@@ -41,7 +41,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
     limits = Limits(settings.video_minutes * 60, int(settings.video_megapixels * 1e6))
     jobs = Jobs(service.scratch, "videos", max_bytes=service.store_bytes)
 
-    @answering(Start, service.queue)
+    @server_function(Start, service.queue)
     def video(request: Start) -> dict:
         source = SAMPLE_CLIP
         if request.path is not None:
@@ -77,8 +77,8 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
 
         return {"id": jobs.start(work, visitor()).id}
 
-    @answering(Which)
-    def video_state(request: Which) -> dict:
+    @server_function(JobRequest)
+    def video_state(request: JobRequest) -> dict:
         job = jobs.get(request.id)
         if job.error:
             return {"error": job.error}
@@ -105,4 +105,4 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
             }
         return answer
 
-    return [video, video_state, cancelling(jobs, "cancel_video")]
+    return [video, video_state, cancel_function(jobs, "cancel_video")]
