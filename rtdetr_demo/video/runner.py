@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 GPU_BATCH = 8
 SILENT_SECONDS = 60.0
 """A child that says nothing for so long is stuck in a decoder."""
+CHILD_BYTES = 16 * 2**30
+"""Address space of a child. The largest clip takes 2.5 GB on two cores; each thread more of a
+decoder or an encoder reserves some 70 MB."""
 CANCEL_SECONDS = 15.0
 """What a child that was told to stop has for finishing its files."""
 
@@ -152,7 +155,7 @@ def _run_child(
     options: Options,
     limits: Limits,
 ) -> None:
-    settle_as_child()
+    settle_as_child(CHILD_BYTES)
     stop = threading.Event()
     answers = _Answers(parent, stop)
 
