@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { carryVisitor } from "../../rtdetr_demo/ui/static/lib/hub_visitor.js";
+import { forwardZeroGpuHeaders } from "../../rtdetr_demo/ui/static/lib/hub_visitor.js";
 
 const CALL = "https://someone-demo.hf.space/gradio_api/component_server/";
 
@@ -23,7 +23,7 @@ function space(headers, host = "someone-demo.hf.space") {
       return new Response("{}");
     },
   };
-  carryVisitor(page);
+  forwardZeroGpuHeaders(page);
   return { page, parent, sent };
 }
 

@@ -6,7 +6,7 @@ import {
   agreement,
   countClasses,
   histogram,
-  life,
+  queryHistory,
   select,
   withoutDoubles,
 } from "../../rtdetr_demo/ui/static/lib/predictions.js";
@@ -85,9 +85,9 @@ test("of doubles the best stays, and only within its class", () => {
   );
 });
 
-test("a life tells score and overlap with the last box for every layer", () => {
+test("a query's history tells score and overlap with the last box for every layer", () => {
   const [cat] = select(predictions, 2, 0.5);
-  const steps = life(predictions, cat);
+  const steps = queryHistory(predictions, cat);
   assert.deepEqual(
     steps.map((step) => step.score),
     [0.6, 0.9],
@@ -95,7 +95,7 @@ test("a life tells score and overlap with the last box for every layer", () => {
   assert.equal(steps[1].iou, 1);
   assert.ok(steps[0].iou > 0.1 && steps[0].iou < 0.2);
   const dog = select(predictions, 2, 0.35)[1];
-  assert.equal(life(predictions, dog)[0].score, null, "no such guess in the first layer");
+  assert.equal(queryHistory(predictions, dog)[0].score, null, "no such guess in the first layer");
 });
 
 test("the histogram counts every candidate once", () => {

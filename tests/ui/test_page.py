@@ -260,7 +260,7 @@ def test_row_and_box_light_each_other(on_desk: Shown):
 def test_a_click_on_a_row_tells_its_life(on_desk: Shown):
     answer = on_desk.answer
     on_desk.page.locator("rt-detections tr[data-key]").first.click()
-    rows = on_desk.page.locator("rt-detections .life tbody tr")
+    rows = on_desk.page.locator("rt-detections .history tbody tr")
     expect(rows).to_have_count(6)
     best = answer["layers"][5]["scores"][0]
     expect(rows.last).to_contain_text(f"{best:.2f}")

@@ -1,8 +1,8 @@
 import "./components/rt-app.js";
 import { Actions } from "./lib/actions.js";
-import { late } from "./lib/detector.js";
-import { calm, create } from "./lib/element.js";
-import { carryVisitor } from "./lib/hub_visitor.js";
+import { lazyDetector } from "./lib/detector.js";
+import { create, prefersReducedMotion } from "./lib/element.js";
+import { forwardZeroGpuHeaders } from "./lib/hub_visitor.js";
 import { Rpc } from "./lib/rpc.js";
 import { ServerDetector } from "./lib/server_detector.js";
 import { Store } from "./lib/store.js";
@@ -42,7 +42,7 @@ export async function mount({ element, config, server = null, upload, base }) {
   const asked = read(location.search);
   if (asked.state.runtime && !config.runtimes.includes(asked.state.runtime))
     delete asked.state.runtime;
-  if (server) carryVisitor();
+  if (server) forwardZeroGpuHeaders();
   const rpc = server && upload ? new Rpc(server, upload) : null;
   /** @type {Store<State>} */
   const store = new Store(/** @type {State} */ ({ ...initial(config), ...asked.state }));
@@ -59,7 +59,7 @@ export async function mount({ element, config, server = null, upload, base }) {
   const detectors = {};
   if (rpc) detectors.server = new ServerDetector(rpc, config);
   if (config.runtimes.includes("device"))
-    detectors.device = late("device", async () => {
+    detectors.device = lazyDetector("device", async () => {
       const { DeviceDetector } = await import("./lib/device_detector.js");
       return new DeviceDetector(config, rpc, app.asset);
     });
@@ -120,7 +120,7 @@ function welcome({ store, actions }, asked) {
   const { result } = store.get();
   if (!result) return;
   if (asked.depth) store.set({ depth: Math.min(asked.depth, result.depth) });
-  else if (calm()) store.set({ depth: Math.min(REST_DEPTH, result.depth) });
+  else if (prefersReducedMotion()) store.set({ depth: Math.min(REST_DEPTH, result.depth) });
   else requestAnimationFrame(() => actions.play());
 }
 

@@ -1,5 +1,5 @@
 import { AppElement, create, define, escapeText } from "../lib/element.js";
-import { life } from "../lib/predictions.js";
+import { queryHistory } from "../lib/predictions.js";
 import { detectionsOf } from "../lib/view_model.js";
 import "./rt-export.js";
 
@@ -42,7 +42,7 @@ class RtDetections extends AppElement {
       </div>
       <aside>
         <p class="hint">Click a box or a row to see how it came about, layer by layer.</p>
-        <div class="life" aria-live="polite"></div>
+        <div class="history" aria-live="polite"></div>
       </aside>`;
     this.$("aside").prepend(create("rt-export", this.app));
     const { store } = this.app;
@@ -63,7 +63,7 @@ class RtDetections extends AppElement {
       this.#rows(state),
     );
     this.follow(["hovered", "selected"], (state) => this.#light(state));
-    this.follow(["result", "selected", "depth"], (state) => this.#life(state));
+    this.follow(["result", "selected", "depth"], (state) => this.#history(state));
   }
 
   /** @param {State} state */
@@ -117,7 +117,7 @@ class RtDetections extends AppElement {
     return (
       `<tr data-key="${one.key}"><th scope="row"><button type="button"><i style="background:${color}"></i>${escapeText(one.label)}</button></th>` +
       `<td>${one.score.toFixed(2)}</td>${cells.join("")}<td>${(100 * area).toFixed(1)} %</td>` +
-      `<td class="line">${spark(life(result.predictions, one), depth)}</td></tr>`
+      `<td class="line">${spark(queryHistory(result.predictions, one), depth)}</td></tr>`
     );
   }
 
@@ -130,16 +130,16 @@ class RtDetections extends AppElement {
   }
 
   /** @param {State} state */
-  #life(state) {
+  #history(state) {
     const { result, selected } = state;
     const one = selected && detectionsOf(state).find((found) => found.key === selected);
-    const box = this.$(".life");
+    const box = this.$(".history");
     this.$(".hint").hidden = Boolean(one);
     if (!result || !one) {
       box.innerHTML = "";
       return;
     }
-    const rows = life(result.predictions, one)
+    const rows = queryHistory(result.predictions, one)
       .map(
         ({ layer, score, iou }) =>
           `<tr class="${layer === state.depth ? "now" : ""}"><th scope="row">${layer}</th><td>${score === null ? "not among its guesses" : score.toFixed(2)}</td>` +
@@ -155,7 +155,7 @@ class RtDetections extends AppElement {
 /**
  * Scores across the layers, as a small line.
  *
- * @param {ReturnType<typeof life>} steps
+ * @param {ReturnType<typeof queryHistory>} steps
  * @param {number} depth
  */
 function spark(steps, depth) {

@@ -1,5 +1,5 @@
 import { BoxCanvas } from "../lib/box_canvas.js";
-import { AppElement, calm, create, define } from "../lib/element.js";
+import { AppElement, create, define, prefersReducedMotion } from "../lib/element.js";
 import { detectionsOf, shown } from "../lib/view_model.js";
 import { SOURCES } from "../lib/views.js";
 import "./rt-filmstrip.js";
@@ -234,7 +234,7 @@ class RtStage extends AppElement {
         dim: state.hovered !== null,
         obstacles: this.#obstacles(),
       },
-      moved && !calm() && state.source === "photo",
+      moved && !prefersReducedMotion() && state.source === "photo",
     );
     if (!this.frame.matches(":focus"))
       this.frame.setAttribute(

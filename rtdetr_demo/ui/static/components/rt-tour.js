@@ -1,4 +1,4 @@
-import { AppElement, calm, define } from "../lib/element.js";
+import { AppElement, define, prefersReducedMotion } from "../lib/element.js";
 import { TOUR } from "../lib/inside_text.js";
 
 /** A tour of the Inside view: a few words at a time, beside the real controls. */
@@ -54,7 +54,10 @@ class RtTour extends AppElement {
     const root = /** @type {ShadowRoot} */ (this.getRootNode());
     this.lit = root.querySelector(on);
     this.lit?.classList.add("toured");
-    this.lit?.scrollIntoView({ block: "center", behavior: calm() ? "instant" : "smooth" });
+    this.lit?.scrollIntoView({
+      block: "center",
+      behavior: prefersReducedMotion() ? "instant" : "smooth",
+    });
   }
 }
 

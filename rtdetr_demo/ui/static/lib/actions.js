@@ -1,5 +1,5 @@
 import { Refusal } from "./detector.js";
-import { calm } from "./element.js";
+import { prefersReducedMotion } from "./element.js";
 
 /**
  * What a visitor can have the page do, beside what is a mere change of the store.
@@ -49,7 +49,7 @@ export class Actions {
     if (example && this.#shippedServes(example.checkpoint)) return this.#openShipped(example);
     await this.#run(
       source.url ? "Fetching the picture" : source.file ? "Sending the picture" : "Detecting",
-      (tell) => this.app.detector().detect(source, this.asked, tell),
+      (onQueuePosition) => this.app.detector().detect(source, this.asked, onQueuePosition),
     );
   }
 
@@ -87,10 +87,10 @@ export class Actions {
     const { result } = this.state;
     if (!result?.source) return;
     const { source } = result;
-    await this.#run("Detecting again", (tell) =>
+    await this.#run("Detecting again", (onQueuePosition) =>
       result.id
-        ? this.app.detector().again(result, this.asked, tell)
-        : this.app.detector().detect(source, this.asked, tell),
+        ? this.app.detector().again(result, this.asked, onQueuePosition)
+        : this.app.detector().detect(source, this.asked, onQueuePosition),
     );
   }
 
@@ -223,7 +223,7 @@ export class Actions {
   play() {
     const { result } = this.state;
     if (!result || this.stopPlaying()) return;
-    if (calm()) {
+    if (prefersReducedMotion()) {
       this.app.store.set({ depth: Math.min(REST_DEPTH, result.depth) });
       return;
     }
@@ -321,7 +321,7 @@ export class Actions {
 
   /**
    * @param {string} busy
-   * @param {(tell: import("./detector.js").Tell) => Promise<Result>} work
+   * @param {(onQueuePosition: import("./detector.js").OnQueuePosition) => Promise<Result>} work
    */
   #run(busy, work) {
     this.underWay = this.#detect(busy, work);
@@ -330,7 +330,7 @@ export class Actions {
 
   /**
    * @param {string} busy
-   * @param {(tell: import("./detector.js").Tell) => Promise<Result>} work
+   * @param {(onQueuePosition: import("./detector.js").OnQueuePosition) => Promise<Result>} work
    */
   async #detect(busy, work) {
     const turn = ++this.turn;

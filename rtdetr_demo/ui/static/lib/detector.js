@@ -10,14 +10,15 @@
  * @property {number | null} queries
  * @property {number | null} size
  *
- * @typedef {(ahead: number) => void} Tell  hears how many go first while a request waits in line
+ * @typedef {(ahead: number) => void} OnQueuePosition
+ *   Hears how many go first while a request waits in line.
  *
  * @typedef {Object} Detector
  * Every method rejects with a `Refusal` where it cannot do what is asked.
  * @property {"server" | "device"} kind
- * @property {(source: PhotoSource, asked: Asked, tell?: Tell) => Promise<Result>} detect
+ * @property {(source: PhotoSource, asked: Asked, onQueuePosition?: OnQueuePosition) => Promise<Result>} detect
  *   Detections of every layer in a picture.
- * @property {(result: Result, asked: Asked, tell?: Tell) => Promise<Result>} again
+ * @property {(result: Result, asked: Asked, onQueuePosition?: OnQueuePosition) => Promise<Result>} again
  *   The same picture with other settings.
  * @property {(frame: ImageBitmap | VideoFrame, asked: Asked & {depth: number}) => Promise<Result>} detectFrame
  *   Detections of layer `depth` alone in a frame of a camera or a video; the frame belongs to the
@@ -40,7 +41,7 @@ export class Refusal extends Error {}
  * @param {() => Promise<Detector>} load
  * @returns {Detector}
  */
-export function late(kind, load) {
+export function lazyDetector(kind, load) {
   /** @type {Promise<Detector> | undefined} */
   let loaded;
   const get = () => (loaded ??= load());

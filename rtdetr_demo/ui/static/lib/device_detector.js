@@ -1,5 +1,5 @@
 import { Refusal } from "./detector.js";
-import { keptBytes } from "./kept_files.js";
+import { cachedBytes } from "./file_cache.js";
 import { titleOf } from "./server_detector.js";
 
 /**
@@ -13,7 +13,7 @@ import { titleOf } from "./server_detector.js";
  * @typedef {import("./detector.js").Asked} Asked
  * @typedef {import("./detector.js").Detector} Detector
  * @typedef {import("./device_worker.js").Pass} Pass
- * @typedef {import("./kept_files.js").WantedFile} WantedFile
+ * @typedef {import("./file_cache.js").WantedFile} WantedFile
  *
  * @typedef {Object} Manifest  what `model/browser_export.py` writes beside the files
  * @property {string} checkpoint
@@ -62,7 +62,7 @@ export class DeviceDetector {
   #measuring = false;
   #busy = 0;
   #frameIsUnderWay = false;
-  #deaths = 0;
+  #crashes = 0;
   /** @type {string[]} */
   #pictures = [];
 
@@ -90,8 +90,8 @@ export class DeviceDetector {
   async detect(source, asked) {
     const model = await this.#ready(asked);
     const content = await this.#content(source);
-    const pass = await this.#passOver(model, content).catch((error) => {
-      if (error instanceof Died) return this.#passOver(model, content);
+    const pass = await this.#detectAll(model, content).catch((error) => {
+      if (error instanceof WorkerCrashed) return this.#detectAll(model, content);
       throw error;
     });
     const example = this.config.examples.find((one) => one.name === source.example);
@@ -222,8 +222,8 @@ export class DeviceDetector {
   /** @param {Model} model */
   async #kept({ manifest, files }) {
     const [runtime, stages] = await Promise.all([
-      keptBytes("runtime", [this.#wasm]),
-      keptBytes(manifest.checkpoint, files),
+      cachedBytes("runtime", [this.#wasm]),
+      cachedBytes(manifest.checkpoint, files),
     ]);
     return this.#opened?.checkpoint === manifest.checkpoint &&
       this.#threads &&
@@ -294,21 +294,22 @@ export class DeviceDetector {
   }
 
   /**
-   * A pass in the worker. If that dies, it is started again, once.
+   * A pass in the worker. If that crashes, it is started again, once.
    *
    * @param {Model} model
    * @param {import("./device_worker.js").DetectRequest} request
-   * @returns {Promise<Pass>}  rejects with `Died` where the worker was started again meanwhile
+   * @returns {Promise<Pass>}  rejects with `WorkerCrashed` where the worker was started again
+   *   meanwhile
    */
   async #pass(model, request) {
     this.#busy++;
     try {
       const { pass } = await this.#ask({ detect: request }, [request.frame]);
       note(model, pass.stages_ms);
-      this.#deaths = 0;
+      this.#crashes = 0;
       return pass;
     } catch (error) {
-      if (error instanceof Died) await this.#open(model);
+      if (error instanceof WorkerCrashed) await this.#open(model);
       throw error;
     } finally {
       this.#busy--;
@@ -318,7 +319,7 @@ export class DeviceDetector {
   /**
    * @param {object} request
    * @param {Transferable[]} transfer
-   * @returns {Promise<any>}  rejects with a `Refusal`, or with `Died`
+   * @returns {Promise<any>}  rejects with a `Refusal`, or with `WorkerCrashed`
    */
   #ask(request, transfer = []) {
     this.#worker ??= this.#start();
@@ -328,7 +329,7 @@ export class DeviceDetector {
       this.#waiting.set(id, { resolve, reject });
       worker.postMessage({ id, ...request }, transfer);
       if ("detect" in request)
-        setTimeout(() => this.#waiting.has(id) && this.#bury(worker), SILENT_MS);
+        setTimeout(() => this.#waiting.has(id) && this.#discardWorker(worker), SILENT_MS);
     });
   }
 
@@ -336,28 +337,28 @@ export class DeviceDetector {
     const worker = new Worker(new URL("device_worker.js", import.meta.url), { type: "module" });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
-      this.#bury(worker);
+      this.#discardWorker(worker);
     });
-    worker.addEventListener("message", ({ data }) => this.#hear(data));
+    worker.addEventListener("message", ({ data }) => this.#onMessage(data));
     return worker;
   }
 
   /** @param {Worker} worker */
-  #bury(worker) {
+  #discardWorker(worker) {
     if (worker !== this.#worker) return;
     worker.terminate();
     this.#worker = null;
     this.#opened = null;
-    // Several may wait for the one worker: its death counts once.
-    const again = ++this.#deaths > 1;
-    if (again) this.#deaths = 0;
+    // Several may wait for the one worker: its crash counts once.
+    const again = ++this.#crashes > 1;
+    if (again) this.#crashes = 0;
     for (const { reject } of this.#waiting.values())
-      reject(again ? new Refusal(STOPPED_TWICE) : new Died(STOPPED));
+      reject(again ? new Refusal(STOPPED_TWICE) : new WorkerCrashed(STOPPED));
     this.#waiting.clear();
   }
 
   /** @param {import("./device_worker.js").Answer} answer */
-  #hear(answer) {
+  #onMessage(answer) {
     if ("ready" in answer) return;
     if ("bytes" in answer) {
       if (this.#download) Object.assign(this.#download, { done: answer.bytes, total: answer.of });
@@ -380,7 +381,8 @@ export class DeviceDetector {
     if (this.#measuring || this.#latency(model)) return;
     this.#measuring = true;
     try {
-      for (let i = 0; i < MEASURED_PASSES && !this.#busy; i++) await this.#passOver(model, content);
+      for (let i = 0; i < MEASURED_PASSES && !this.#busy; i++)
+        await this.#detectAll(model, content);
     } catch {
       // Nothing was asked for, so there is nobody to tell.
     } finally {
@@ -394,7 +396,7 @@ export class DeviceDetector {
    * @param {Model} model
    * @param {Blob} content
    */
-  async #passOver(model, content) {
+  async #detectAll(model, content) {
     const frame = await decode(content);
     return this.#pass(model, { frame, depth: model.manifest.decoder_layers, every: true });
   }
@@ -485,7 +487,7 @@ export class DeviceDetector {
 }
 
 /** The worker ended before it answered, for the first time. */
-class Died extends Refusal {}
+class WorkerCrashed extends Refusal {}
 
 /** @param {Model} model */
 const total = ({ files }) => files.reduce((sum, { bytes }) => sum + bytes, WASM.bytes);

@@ -1,5 +1,5 @@
 import { Refusal } from "./detector.js";
-import { fetchKept } from "./kept_files.js";
+import { fetchCached } from "./file_cache.js";
 import { topkPostprocess } from "./postprocess.js";
 import { normalize, resize } from "./preprocess.js";
 
@@ -7,7 +7,7 @@ import { normalize, resize } from "./preprocess.js";
  * The worker behind `DeviceDetector`: it owns the network's stages, one session each, so that a pass
  * ends after any layer.
  *
- * @typedef {import("./kept_files.js").WantedFile} WantedFile
+ * @typedef {import("./file_cache.js").WantedFile} WantedFile
  * @typedef {import("./types.js").LayerPredictions} LayerPredictions
  *
  * @typedef {Object} OpenRequest  Fetch a model and make it ready.
@@ -92,8 +92,8 @@ async function open(id, { name, runtime, files, preprocess: prepared }) {
   const of = files.reduce((sum, { bytes }) => sum + bytes, runtime.wasm.bytes);
   /** @param {number} before */
   const from = (before) => (/** @type {number} */ bytes) => tell({ id, bytes: before + bytes, of });
-  const [packed] = await fetchKept("runtime", [runtime.wasm], from(0), signal);
-  const contents = await fetchKept(name, files, from(runtime.wasm.bytes), signal);
+  const [packed] = await fetchCached("runtime", [runtime.wasm], from(0), signal);
+  const contents = await fetchCached(name, files, from(runtime.wasm.bytes), signal);
   if (!ort) {
     ort = await import(runtime.module);
     ort.env.logLevel = "error";

@@ -115,4 +115,4 @@ export const create = (name, app) => {
 };
 
 /** Whether the visitor has asked for less motion. */
-export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+export const prefersReducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

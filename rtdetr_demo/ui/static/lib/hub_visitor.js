@@ -13,7 +13,7 @@ const PATIENCE_MS = 2000;
  *
  * @param {any} [page]  the window
  */
-export function carryVisitor(page = window) {
+export function forwardZeroGpuHeaders(page = window) {
   const hub = hubOf(page.location.hostname);
   if (!hub || page.parent === page) return;
   const plain = page.fetch.bind(page);

@@ -141,7 +141,7 @@ export function withoutDoubles(detections) {
  * @returns {{layer: number, score: number | null, iou: number | null}[]}  null: it is not among
  *   the candidates of that layer
  */
-export function life(predictions, detection) {
+export function queryHistory(predictions, detection) {
   const { first = 1 } = predictions;
   const boxes = predictions.layers.map(({ scores, labels, queries, boxes: flat }) => {
     for (let i = 0; i < queries.length; i++)

@@ -57,16 +57,16 @@ export class Rpc {
    *
    * @param {string} name
    * @param {object} request
-   * @param {import("./detector.js").Tell} [tell]
+   * @param {import("./detector.js").OnQueuePosition} [onQueuePosition]
    * @returns {Promise<any>}
    */
-  async callInTurn(name, request, tell = () => undefined) {
+  async callInTurn(name, request, onQueuePosition = () => undefined) {
     const ticket = Math.random().toString(36).slice(2);
     let inLine = false;
     const watch = setInterval(async () => {
       const place = await this.call("ahead", { ticket }).catch(() => null);
       if (!place) return;
-      tell(place.ahead ?? 0);
+      onQueuePosition(place.ahead ?? 0);
       // No place: its turn has come, or it has not arrived yet.
       if (inLine && place.ahead === null) clearInterval(watch);
       inLine = place.ahead !== null;

@@ -9,7 +9,7 @@ const FRAME_QUALITY = 0.8;
  * @typedef {import("./types.js").Result} Result
  * @typedef {import("./types.js").PhotoSource} PhotoSource
  * @typedef {import("./detector.js").Asked} Asked
- * @typedef {import("./detector.js").Tell} Tell
+ * @typedef {import("./detector.js").OnQueuePosition} OnQueuePosition
  * @typedef {import("./detector.js").Detector} Detector
  * @implements {Detector}
  */
@@ -33,21 +33,21 @@ export class ServerDetector {
   /**
    * @param {PhotoSource} source
    * @param {Asked} asked
-   * @param {Tell} [tell]
+   * @param {OnQueuePosition} [onQueuePosition]
    */
-  async detect(source, asked, tell) {
-    return this.#ask(source, await this.#reference(source), asked, tell);
+  async detect(source, asked, onQueuePosition) {
+    return this.#ask(source, await this.#reference(source), asked, onQueuePosition);
   }
 
   /**
    * @param {Result} result
    * @param {Asked} asked
-   * @param {Tell} [tell]
+   * @param {OnQueuePosition} [onQueuePosition]
    */
-  async again(result, asked, tell) {
+  async again(result, asked, onQueuePosition) {
     if (!result.source) throw new Refusal("There is no picture to look at again. Open one first.");
-    if (!result.id) return this.detect(result.source, asked, tell);
-    return this.#ask(result.source, { result: result.id }, asked, tell);
+    if (!result.id) return this.detect(result.source, asked, onQueuePosition);
+    return this.#ask(result.source, { result: result.id }, asked, onQueuePosition);
   }
 
   /**
@@ -124,12 +124,12 @@ export class ServerDetector {
    * @param {PhotoSource} source
    * @param {object} reference
    * @param {Asked} asked
-   * @param {Tell} [tell]
+   * @param {OnQueuePosition} [onQueuePosition]
    * @returns {Promise<Result>}
    */
-  async #ask(source, reference, { checkpoint, queries, size }, tell) {
+  async #ask(source, reference, { checkpoint, queries, size }, onQueuePosition) {
     const request = { ...reference, checkpoint, queries, size };
-    const answer = await this.rpc.callInTurn("detect", request, tell);
+    const answer = await this.rpc.callInTurn("detect", request, onQueuePosition);
     const { id, colors, picture, runtime, limits, ...predictions } = answer;
     return {
       predictions,

@@ -34,7 +34,7 @@ async function open(name) {
  * @param {string} name
  * @param {WantedFile[]} files
  */
-export async function keptBytes(name, files) {
+export async function cachedBytes(name, files) {
   const cache = await open(name);
   if (!cache) return 0;
   const found = await Promise.all(files.map(({ url }) => cache.match(url)));
@@ -51,7 +51,7 @@ export async function keptBytes(name, files) {
  * @param {AbortSignal} signal
  * @returns {Promise<Uint8Array<ArrayBuffer>[]>}
  */
-export async function fetchKept(name, files, onBytes, signal) {
+export async function fetchCached(name, files, onBytes, signal) {
   const cache = await open(name);
   const contents = [];
   let before = 0;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fetchKept } from "../../rtdetr_demo/ui/static/lib/kept_files.js";
+import { fetchCached } from "../../rtdetr_demo/ui/static/lib/file_cache.js";
 
 const CONTENT = Uint8Array.from({ length: 1000 }, (_, i) => i % 251);
 const FILE = { url: "http://127.0.0.1/model", bytes: CONTENT.length };
@@ -35,7 +35,12 @@ function host(cuts, { ranges }) {
 /** Fetch, with the pauses between tries cut short. */
 async function fetched(t) {
   t.mock.method(globalThis, "setTimeout", (/** @type {() => void} */ run) => queueMicrotask(run));
-  const [content] = await fetchKept("test", [FILE], () => undefined, new AbortController().signal);
+  const [content] = await fetchCached(
+    "test",
+    [FILE],
+    () => undefined,
+    new AbortController().signal,
+  );
   return content;
 }
 
