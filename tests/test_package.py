@@ -52,6 +52,13 @@ def test_the_version_stands_in_one_place():
     assert rtdetr_demo.__version__.startswith(newest[1] + ".")
 
 
+def test_the_readme_names_the_versions_that_are_required():
+    required = " ".join(path.read_text() for path in REPO.glob("requirements*.txt")).split()
+    named = re.findall(r"pip install ([\w-]+==[\w.]+)", (REPO / "README.md").read_text())
+    assert named
+    assert set(named) <= set(required)
+
+
 OPTIONAL = {
     "training": "train",
     "evaluation/coco": "train",
