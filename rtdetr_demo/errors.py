@@ -29,20 +29,20 @@ class NotAPicture(BadInput):
     status = 415
 
 
-class Unusable(BadInput):
+class Unprocessable(BadInput):
     """What was sent is well-formed, but nothing can be made of it here."""
 
     status = 422
 
 
-class DamagedPicture(NotAPicture, Unusable):
+class DamagedPicture(NotAPicture, Unprocessable):
     """The bytes begin a picture, but do not hold a whole one."""
 
     status = 422
 
 
-class Barred(DemoError):
-    """Someone else's to decide."""
+class Forbidden(DemoError):
+    """The caller may not do this."""
 
     status = 403
 
@@ -59,7 +59,7 @@ class Busy(DemoError):
     status = 503
 
 
-class Overloaded(DemoError):
+class TooManyRequests(DemoError):
     """A client asks faster than it is served. `retry_after`: seconds until asking again is worth
     while."""
 
@@ -86,7 +86,7 @@ class Cancelled(DemoError):
     status = 499
 
 
-class NoRoom(DemoError):
+class DiskFull(DemoError):
     """The disk has no room for what would be written."""
 
     status = 507

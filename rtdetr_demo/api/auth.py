@@ -12,7 +12,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import Request
 
-from ..errors import Overloaded, TooLarge
+from ..errors import TooLarge, TooManyRequests
 from ..settings import Settings
 from ..zero_gpu import is_zero_gpu
 from .errors import Refusal
@@ -104,8 +104,8 @@ class Rate:
     def count(self, client: Client, pictures: int) -> None:
         """Count this many pictures of the client in the minute that ends now.
 
-        Raises Overloaded where they are too many together with those before, and TooLarge where
-        they alone are more than `per_minute`; neither is counted.
+        Raises TooManyRequests where they are too many together with those before, and TooLarge
+        where they alone are more than `per_minute`; neither is counted.
         """
         if self._limit is None:
             return
@@ -114,7 +114,7 @@ class Rate:
         for account in client.accounts:
             if not self._hits.test(self._limit, account, cost=pictures):
                 until, _ = self._hits.get_window_stats(self._limit, account)
-                raise Overloaded(
+                raise TooManyRequests(
                     f"More than {self._per_minute} pictures in a minute are not taken from one "
                     "client. Wait, and send this again.",
                     max(until - time.time(), 1.0),

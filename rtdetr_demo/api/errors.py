@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from ..errors import Busy, CheckpointError, DemoError, Overloaded
+from ..errors import Busy, CheckpointError, DemoError, TooManyRequests
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def error_body(error: DemoError) -> dict:
     code = getattr(error, "code", None)
     if isinstance(error, CheckpointError):
         code = "model_not_found"
-    elif isinstance(error, Overloaded):
+    elif isinstance(error, TooManyRequests):
         code = "rate_limit_exceeded"
     kind = _TYPES.get(error.status)
     return {
@@ -91,7 +91,7 @@ def _clean(text: str | None) -> str | None:
 def error_response(error: DemoError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The whole response."""
     headers = dict(headers or {})
-    if isinstance(error, Overloaded):
+    if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif isinstance(error, Busy) or error.status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import DemoError, Overloaded
+from ..errors import DemoError, TooManyRequests
 from .errors import Refusal
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
 from .uploads import Uploads
@@ -122,7 +122,7 @@ class GradioMiddleware:
             if begun:
                 raise
             refusal = JSONResponse({"detail": str(error)}, error.status)
-            if isinstance(error, Overloaded):
+            if isinstance(error, TooManyRequests):
                 refusal.headers["retry-after"] = str(round(error.retry_after))
             await refusal(scope, receive, answer)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import DemoError, Overloaded
+from ..errors import DemoError, TooManyRequests
 from .errors import Refusal
 
 MAX_BODIES = 512 * 2**20
@@ -59,12 +59,15 @@ class Body:
         self.size = 0
 
     def hold(self, size: int) -> None:
-        """Account for its size. Raises Refusal (413) past the limit, Overloaded past the budget."""
+        """Account for its size.
+
+        Raises Refusal (413) past the limit, TooManyRequests past the budget.
+        """
         if size > self._limit:
             raise Refusal(413, f"The body is over {self._limit // 2**20} MB. Send less at once.")
         more = size - self.size
         if self._held[self._client] + more > MAX_OWN or self._held.total() + more > MAX_BODIES:
-            raise Overloaded("Too much is being sent here at once. Try again soon.", 2.0)
+            raise TooManyRequests("Too much is being sent here at once. Try again soon.", 2.0)
         self._held[self._client] += more
         self.size = size
 

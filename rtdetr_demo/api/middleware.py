@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import metrics
-from ..errors import DemoError, Overloaded
+from ..errors import DemoError, TooManyRequests
 from ..serving.scheduler import GOING_DOWN
 from .auth import Client, Keys, RequestContext, act_for
 from .errors import Refusal, error_response, internal_error
@@ -139,9 +139,9 @@ class GatewayMiddleware:
 
     @contextlib.contextmanager
     def _counted(self, client: Client) -> Iterator[None]:
-        """Raises Overloaded where a client has too many whole requests under way."""
+        """Raises TooManyRequests where a client has too many whole requests under way."""
         if any(self._requests[account] >= self._max_requests for account in client.accounts):
-            raise Overloaded("You have too many requests under way. Wait for some of them.")
+            raise TooManyRequests("You have too many requests under way. Wait for some of them.")
         self._requests.update(client.accounts)
         try:
             yield

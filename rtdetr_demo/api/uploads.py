@@ -20,7 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ..errors import Overloaded, TooLarge
+from ..errors import TooLarge, TooManyRequests
 from ..serving.quota import past_quota
 from ..serving.scratch import Scratch, folder_bytes
 from .errors import Refusal
@@ -79,7 +79,9 @@ class Uploads:
                 raise self._too_large()
             self.scratch.check_room(2 * size)
             if self._under_way[client] >= OWN_UPLOADS or self._under_way.total() >= MAX_UPLOADS:
-                raise Overloaded("Too many uploads are under way. Wait for one of them to end.")
+                raise TooManyRequests(
+                    "Too many uploads are under way. Wait for one of them to end."
+                )
         except Exception:
             await drain_body(receive, headers)
             raise

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .. import memory
 from ..children import child_context, settle_as_child
-from ..errors import Busy, DamagedPicture, Unusable
+from ..errors import Busy, DamagedPicture, Unprocessable
 from .images import MAX_PIXELS, read_picture
 
 WORKERS = 3
@@ -66,8 +66,8 @@ class DecoderPool:
     def read(self, content: bytes) -> Image.Image:
         """Decode a picture: upright, RGB, first frame.
 
-        Raises what `read_picture` raises, Unusable where it takes too long, and Busy where it is
-        not this picture's turn in time.
+        Raises what `read_picture` raises, Unprocessable where it takes too long, and Busy where it
+        is not this picture's turn in time.
         """
         with self._changed:
             if self._waiting >= LINE:
@@ -119,7 +119,7 @@ class DecoderPool:
             finally:
                 self._under_way.discard(opening)
         except FutureTimeout:
-            raise Unusable(
+            raise Unprocessable(
                 f"This picture takes longer than {self._deadline:.0f} seconds to open. Save it "
                 "anew as JPEG or PNG and send that."
             ) from None

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from ..errors import BadInput, TooLarge, Unusable
+from ..errors import BadInput, TooLarge, Unprocessable
 from .images import MAX_BYTES
 
 MAX_SECONDS = 15.0
@@ -38,7 +38,7 @@ def fetch(url: str, allowed_hosts: Collection[str] = ()) -> bytes:
         return fetching.result(MAX_SECONDS)
     except FutureTimeout:
         fetching.cancel()
-        raise Unusable(_SLOW) from None
+        raise Unprocessable(_SLOW) from None
 
 
 _FETCHERS = ThreadPoolExecutor(32, "fetch")
@@ -61,7 +61,9 @@ def _follow(url: str, allowed_hosts: Collection[str], deadline: float) -> bytes:
             raise BadInput("This is not a valid web address. Check it in a browser.") from None
         finally:
             hang_up.cancel()
-    raise Unusable("This address redirects too many times. Use the address of the picture itself.")
+    raise Unprocessable(
+        "This address redirects too many times. Use the address of the picture itself."
+    )
 
 
 def _get_once(
@@ -74,7 +76,7 @@ def _get_once(
     address = host if exempt else _public_address(host, port)
     left = deadline - time.monotonic()
     if left <= 0:
-        raise Unusable(_SLOW)
+        raise Unprocessable(_SLOW)
     target = httpx.URL(url).copy_with(scheme=scheme, host=address, port=port)
     headers = {
         "Host": httpx.URL(url).netloc.decode(),
@@ -94,17 +96,17 @@ def _get_once(
             if response.is_redirect:
                 return response.headers.get("location", "")
             if response.status_code != 200:
-                raise Unusable(
+                raise Unprocessable(
                     f"The server of this address answered {response.status_code}. Check the "
                     "address in a browser, or save the picture and upload it."
                 )
             return _read_body(response, deadline)
     except httpx.TimeoutException:
-        raise Unusable(_SLOW) from None
+        raise Unprocessable(_SLOW) from None
     except (httpx.HTTPError, OSError):
         if time.monotonic() >= deadline:
-            raise Unusable(_SLOW) from None
-        raise Unusable(
+            raise Unprocessable(_SLOW) from None
+        raise Unprocessable(
             f"{host} could not be reached. Check the address, or save the picture and upload it."
         ) from None
 
@@ -125,7 +127,7 @@ def _read_body(response: httpx.Response, deadline: float) -> bytes:
                 f"The file behind this address is over {MAX_BYTES // 2**20} MB. Use a smaller one."
             )
         if time.monotonic() > deadline:
-            raise Unusable(_SLOW)
+            raise Unprocessable(_SLOW)
     return bytes(body)
 
 
@@ -149,7 +151,7 @@ def _public_address(host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Unusable(f"There is no host named {host[:100]}. Check the address.") from None
+        raise Unprocessable(f"There is no host named {host[:100]}. Check the address.") from None
     addresses = [str(entry[4][0]) for entry in found]
     if not addresses or not all(is_public(address) for address in addresses):
         raise BadInput(

@@ -15,7 +15,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import BadInput, DamagedPicture, NotAPicture, TooLarge, Unusable
+from ..errors import BadInput, DamagedPicture, NotAPicture, TooLarge, Unprocessable
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
@@ -41,8 +41,8 @@ Image.MAX_IMAGE_PIXELS = None
 def read_picture(content: bytes | Path) -> Image.Image:
     """Decode a picture: upright, RGB, first frame.
 
-    Raises NotAPicture where the bytes are no whole picture, TooLarge past `MAX_PIXELS`, Unusable
-    where it is made to take long.
+    Raises NotAPicture where the bytes are no whole picture, TooLarge past `MAX_PIXELS`,
+    Unprocessable where it is made to take long.
     """
     if isinstance(content, Path):
         content = content.read_bytes()
@@ -61,7 +61,7 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
             with Image.open(io.BytesIO(content), formats=formats) as opened:
                 _check_size(opened.size, max_pixels)
                 if opened.format in ("JPEG", "MPO") and _scans(content) > max_scans:
-                    raise Unusable(
+                    raise Unprocessable(
                         f"This JPEG asks for more than {max_scans} passes, which would take too "
                         "long. Save it anew and send that."
                     )

@@ -23,7 +23,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from ..errors import Unusable
+from ..errors import Unprocessable
 from .browser_stages import BrowserEncoder, BrowserLayer
 from .detector import Detector
 from .network import StagedRTDetr
@@ -47,11 +47,11 @@ def export(detector: Detector, cache: Path) -> Path:
     """Write the detector's files into a folder of `cache`, unless they are there; gives the folder.
 
     It holds `manifest.json` and the files that this names. Takes some seconds the first time.
-    Raises Unusable for a checkpoint whose pictures only its own processor can prepare.
+    Raises Unprocessable for a checkpoint whose pictures only its own processor can prepare.
     """
     preprocess = detector.preprocess.settings()
     if preprocess is None:
-        raise Unusable(
+        raise Unprocessable(
             f"{detector.checkpoint} prepares pictures in a way that a browser cannot follow. "
             "Let the server detect, or choose another checkpoint."
         )

@@ -75,7 +75,7 @@ class Jobs:
     def start(self, work: Callable[[Job], Any], owner: str) -> Job:
         """Begin with a piece of work, which gets its job and gives its result.
 
-        It runs in the caller's context (`contextvars`). Raises Busy past the limit, and NoRoom
+        It runs in the caller's context (`contextvars`). Raises Busy past the limit, and DiskFull
         where the disk is full.
         """
         self._scratch.check_room()

@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 
 from .. import metrics
 from ..checkpoints.catalog import BUNDLED
-from ..errors import BadInput, Busy, CheckpointError, DemoError, Unusable
+from ..errors import BadInput, Busy, CheckpointError, DemoError, Unprocessable
 from ..predictions import Predictions, check_depth
 from ..settings import Settings
 from .scratch import Scratch
@@ -145,8 +145,8 @@ class RemoteService(Service):
         self.store = _RemoteStore()  # type: ignore[assignment]
 
     def inspect(self, *_: Any, **__: Any) -> Any:
-        """Raises Unusable: a recorded pass is far larger than what replicas send."""
-        raise Unusable(
+        """Raises Unprocessable: a recorded pass is far larger than what replicas send."""
+        raise Unprocessable(
             "These replicas detect, and record nothing. Ask a server that python app.py started."
         )
 

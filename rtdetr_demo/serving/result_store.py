@@ -55,7 +55,7 @@ class ResultStore:
         return self.get(name)
 
     def keep(self, content: bytes, predictions: Predictions, owner: str) -> Result:
-        """Store a result with the bytes of its picture. Raises NoRoom where the disk is full."""
+        """Store a result with the bytes of its picture. Raises DiskFull where the disk is full."""
         self._scratch.check_room(len(content))
         name = secrets.token_urlsafe(16)
         result = Result(name, self._scratch.folder("results") / name, predictions, owner)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from .. import metrics
-from ..errors import Busy, Overloaded, TooLarge
+from ..errors import Busy, TooLarge, TooManyRequests
 from ..model.scheduler import FairLock
 from ..predictions import Predictions
 
@@ -79,7 +79,7 @@ class Queue:
         """Free the calling task's worker slot for the block, which waits for I/O.
 
         When the block ends, the task waits for a free slot and goes on. Outside of a task of this
-        queue it does nothing. Raises Overloaded where `limit` tasks of the same client, or
+        queue it does nothing. Raises TooManyRequests where `limit` tasks of the same client, or
         `MAX_WAITING_OUTSIDE` of all, have released theirs.
         """
         client: str | None = getattr(self._own, "client", None)
@@ -88,7 +88,7 @@ class Queue:
             return
         with self._changed:
             if self._released[client] >= limit or self._released.total() >= MAX_WAITING_OUTSIDE:
-                raise Overloaded(
+                raise TooManyRequests(
                     "Too much is waiting for other servers. Try again in a moment.", 5.0
                 )
             self._released[client] += 1
@@ -108,8 +108,8 @@ class Queue:
     async def ask(self, client: str, work: Callable[[], T], ticket: str = "") -> T:
         """Reserve room for one picture, run `work` in a worker and return its result.
 
-        `ticket`: the client's name for this task, for `ahead`. Raises Overloaded where there is no
-        room, and what `work` raises.
+        `ticket`: the client's name for this task, for `ahead`. Raises TooManyRequests where
+        there is no room, and what `work` raises.
         """
         with self.reserve([f"address {client}"], 1):
             return await asyncio.wrap_future(self.submit(client, work, ticket))
@@ -134,7 +134,7 @@ class Queue:
         """Count `count` pictures against the capacity, and the share of each of `clients`, for
         the block.
 
-        Raises Overloaded where they do not fit now, TooLarge where they never will.
+        Raises TooManyRequests where they do not fit now, TooLarge where they never will.
         """
         limit = min(self.share, self.capacity)
         if count > limit:
@@ -143,7 +143,7 @@ class Queue:
             full = self._taken + count > self.capacity
             if full or any(self._held[client] + count > self.share for client in clients):
                 wait = min(max(self._taken * self._pace, 1.0), 30.0)
-                raise Overloaded(
+                raise TooManyRequests(
                     "More pictures are waiting here than can be taken on. "
                     f"Send this again in {math.ceil(wait)} s.",
                     wait,

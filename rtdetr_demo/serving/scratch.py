@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import DemoError, NoRoom
+from ..errors import DemoError, DiskFull
 
 PREFIX = "rtdetr-demo-"
 SWEEP_SECONDS = 60.0
@@ -70,10 +70,10 @@ class Scratch:
         return folder
 
     def check_room(self, needed: int = 0) -> None:
-        """Raises NoRoom where the disk cannot take `needed` bytes and keep some to spare."""
+        """Raises DiskFull where the disk cannot take `needed` bytes and keep some to spare."""
         self._restore()
         if shutil.disk_usage(self.path).free < needed + SPARE_BYTES:
-            raise NoRoom(
+            raise DiskFull(
                 "The disk of this server is full. Try again later; its operator can free some "
                 "space, or set RTDETR_DATA_DIR to a folder on another disk."
             )

@@ -14,7 +14,7 @@ from .. import metrics
 from ..checkpoints import hub
 from ..checkpoints.catalog import BUNDLED, is_listed
 from ..checkpoints.store import ModelStore
-from ..errors import Barred, Cancelled, CheckpointError, DemoError
+from ..errors import Cancelled, CheckpointError, DemoError, Forbidden
 from ..evaluation.latency import Latency, measure_latency
 from ..media.decoder_pool import DecoderPool
 from ..media.fetch import fetch
@@ -214,7 +214,7 @@ class Service:
     def fetch(self, url: str) -> bytes:
         """The bytes behind a web address, as `media.fetch`; other work runs meanwhile.
 
-        Raises Overloaded where one client has `OWN_FETCHES` under way.
+        Raises TooManyRequests where one client has `OWN_FETCHES` under way.
         """
         with self.queue.slot_released(OWN_FETCHES):
             return fetch(url, self.settings.allowed_hosts)
@@ -239,13 +239,13 @@ class Service:
     def cancel_download(self, checkpoint: str, visitor: str) -> None:
         """Stop the download of a checkpoint, for whoever began it.
 
-        On a demo for this machine alone every visitor is its operator. Raises Barred for others.
+        On a demo for this machine alone every visitor is its operator. Raises Forbidden for others.
         """
         download = self.store.downloading(self.check(checkpoint))
         if download is None:
             return
         if not self.settings.is_local and self._began.get(checkpoint) != visitor:
-            raise Barred("Someone else began this download, so only they can stop it.")
+            raise Forbidden("Someone else began this download, so only they can stop it.")
         download.cancel()
 
     def try_hub(self, checkpoint: str, visitor: str = "") -> None:

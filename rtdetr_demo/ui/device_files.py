@@ -26,8 +26,8 @@ class DeviceFiles:
 
     def model_for(self, detector: "Detector") -> dict[str, Any]:
         """Where a checkpoint's manifest lies, relative to the page's files, and its classes'
-        colours: `DeviceModel` of `types.js`. Takes some seconds the first time. Raises Unusable
-        for a checkpoint that browsers cannot run."""
+        colours: `DeviceModel` of `types.js`. Takes some seconds the first time. Raises
+        Unprocessable for a checkpoint that browsers cannot run."""
         from ..model.browser_export import MANIFEST, export
 
         made = export(detector, self._folder)

@@ -27,7 +27,7 @@ def build(detector: "Detector", out: Path) -> Iterator[str]:
     """Write the site into `out`, a new or empty folder; gives a word on each step.
 
     It stands under any path, as all its addresses are relative. Raises BadInput where the folder
-    holds something, Unusable for a checkpoint that browsers cannot run.
+    holds something, Unprocessable for a checkpoint that browsers cannot run.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} is not an empty folder. Name a new one, or empty it first.")

@@ -12,7 +12,7 @@ from typing import Any, Self
 import av
 import numpy as np
 
-from ..errors import BadInput, NoRoom, TooLarge
+from ..errors import BadInput, DiskFull, TooLarge
 from .options import Limits
 
 COPIED_SOUND = ("aac", "mp3")
@@ -166,7 +166,7 @@ def _is_decodable(stream: Any) -> bool:
 class Writer:
     """Writes frames and sound to an MP4 that is playable however early it is closed.
 
-    Raises NoRoom where the disk is full; nothing is written after that.
+    Raises DiskFull where the disk is full; nothing is written after that.
     """
 
     def __init__(self, path: Path, like: Reader):
@@ -255,7 +255,7 @@ class Writer:
         except OSError as error:
             self._failed = True
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoRoom("The disk is full: free some space, then try again.") from None
+                raise DiskFull("The disk is full: free some space, then try again.") from None
             raise
         except BaseException:
             self._failed = True

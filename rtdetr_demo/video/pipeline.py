@@ -17,7 +17,7 @@ import av
 import cv2
 import numpy as np
 
-from ..errors import Cancelled, NoRoom
+from ..errors import Cancelled, DiskFull
 from ..predictions import Predictions
 from .io import Frame, Reader, Writer
 from .options import FILES, Limits, Options, Progress, Summary
@@ -95,7 +95,7 @@ def annotate_clip(
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoRoom("The disk is full: free some space, then try again.") from None
+            raise DiskFull("The disk is full: free some space, then try again.") from None
         raise
 
 

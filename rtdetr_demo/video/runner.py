@@ -71,8 +71,8 @@ def process(
 
     Writes `annotated.mp4`, `detections.jsonl` and `detections.csv` into `folder`. When `stop` is
     set, or the limit of work is reached, it ends with the frame at hand, and what is written is
-    whole. Raises BadInput, NoRoom, and Cancelled where it was stopped before the first frame; then
-    none of the files stays.
+    whole. Raises BadInput, DiskFull, and Cancelled where it was stopped before the first frame;
+    then none of the files stays.
     """
     options.check()
     if not isinstance(detector, FrameDetector):

@@ -8,7 +8,7 @@ from rtdetr_demo.api.auth import Client, Keys, Rate
 from rtdetr_demo.api.detect import _wanted
 from rtdetr_demo.api.errors import Refusal
 from rtdetr_demo.api.prompt import read_settings
-from rtdetr_demo.errors import Overloaded, TooLarge
+from rtdetr_demo.errors import TooLarge, TooManyRequests
 from rtdetr_demo.settings import Settings
 
 CLASSES = ("person", "car", "bus", "dog", "cat", "knife", "sheep", "traffic light", "wine glass")
@@ -59,10 +59,10 @@ def test_keys_come_from_the_environment_and_are_never_shown(monkeypatch: pytest.
 def test_the_rate_holds_for_keys_and_for_addresses():
     rate = Rate(5)
     rate.count(Client("key 1", ("key 1", "address a")), 3)
-    with pytest.raises(Overloaded) as refusal:
+    with pytest.raises(TooManyRequests) as refusal:
         rate.count(Client("key 1", ("key 1", "address b")), 3)
     assert 1 <= refusal.value.retry_after <= 61
-    with pytest.raises(Overloaded):
+    with pytest.raises(TooManyRequests):
         rate.count(Client("key 2", ("key 2", "address a")), 3)
     rate.count(Client("key 2", ("key 2", "address b")), 5)  # the refusals counted for nothing
     with pytest.raises(TooLarge):

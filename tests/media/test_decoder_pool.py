@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtdetr_demo.errors import Busy, DamagedPicture, NotAPicture, TooLarge, Unusable
+from rtdetr_demo.errors import Busy, DamagedPicture, NotAPicture, TooLarge, Unprocessable
 from rtdetr_demo.media import images
 from rtdetr_demo.media.decoder_pool import DecoderPool
 from tests.support.paths import EXAMPLES, REPO
@@ -51,7 +51,7 @@ def test_it_gives_what_reading_here_gives(pool, photo):
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_and_one_with_a_film_behind_it_is_not(pool, photo):
     began = time.monotonic()
-    with pytest.raises(Unusable, match="more than 200 passes"):
+    with pytest.raises(Unprocessable, match="more than 200 passes"):
         pool.read(many_scans(15000, (1000, 1000)))
     assert time.monotonic() - began < 5
     assert pool.read(many_scans(20)).size == (64, 64)
@@ -69,7 +69,7 @@ def test_past_the_deadline_the_worker_goes_and_the_next_picture_is_read():
     pool = DecoderPool(workers=1, deadline=0.2)
     pool.start()
     slow = many_scans(150, (3000, 3000))  # takes seconds
-    with pytest.raises(Unusable, match="longer than"):
+    with pytest.raises(Unprocessable, match="longer than"):
         pool.read(slow)
     pool._deadline = 20
     assert pool.read(encoded(Image.new("RGB", (10, 10)))).size == (10, 10)
@@ -104,7 +104,7 @@ def test_a_server_that_goes_down_does_not_wait_for_a_decoder(pool):
         reading = thread.submit(pool.read, large)
         time.sleep(0.1)
         pool.hurry(0.05)
-        with pytest.raises((Busy, Unusable)):
+        with pytest.raises((Busy, Unprocessable)):
             reading.result()
     pool.close()
 
@@ -125,7 +125,7 @@ def test_a_live_frame_is_small_and_plain():
     assert images.read_frame(encoded(Image.new("RGB", (1280, 720)), "WEBP")).size == (1280, 720)
     with pytest.raises(TooLarge):
         images.read_frame(encoded(Image.new("RGB", (4000, 3000)), "JPEG"))
-    with pytest.raises(Unusable):
+    with pytest.raises(Unprocessable):
         images.read_frame(many_scans(50))
     with pytest.raises(NotAPicture):
         images.read_frame(encoded(Image.new("RGB", (64, 64)), "TIFF"))

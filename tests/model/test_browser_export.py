@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import RTDetrImageProcessorPil, RTDetrV2Config, RTDetrV2ForObjectDetection
 
 from rtdetr_demo.checkpoints.loading import load
-from rtdetr_demo.errors import Unusable
+from rtdetr_demo.errors import Unprocessable
 from rtdetr_demo.model.browser_export import export, read_manifest
 from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.model.network import StagedRTDetr
@@ -148,6 +148,6 @@ def test_a_checkpoint_that_pads_is_left_to_the_server(tiny: Path, tmp_path: Path
     detector = Detector.load("tiny", tiny, CPU)
     processor = RTDetrImageProcessorPil(do_pad=True, pad_size={"height": 160, "width": 160})
     padded = Detector("padded", detector.model, processor, CPU)
-    with pytest.raises(Unusable, match="Let the server detect"):
+    with pytest.raises(Unprocessable, match="Let the server detect"):
         export(padded, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from rtdetr_demo.checkpoints.catalog import BUNDLED
 from rtdetr_demo.checkpoints.files import CONFIGS, WEIGHTS
 from rtdetr_demo.checkpoints.hub import Download
-from rtdetr_demo.errors import Barred, Cancelled, CheckpointError
+from rtdetr_demo.errors import Cancelled, CheckpointError, Forbidden
 from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.serving.service import Service
 from tests.support.processes import wait_for
@@ -181,11 +181,11 @@ def test_only_who_began_a_download_may_stop_it(make_service: MakeService, hub: H
     service.try_hub(MODEL, began)
     download = service.store.downloading(MODEL)
     assert download
-    with pytest.raises(Barred):
+    with pytest.raises(Forbidden):
         service.cancel_download(MODEL, other)
     assert download.running
     service.cancel_download(MODEL, began)
     assert not download.running
     service.try_hub(MODEL)  # the operator's
-    with pytest.raises(Barred):
+    with pytest.raises(Forbidden):
         service.cancel_download(MODEL, began)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rtdetr_demo.errors import BadInput, Busy, Overloaded, TooLarge
+from rtdetr_demo.errors import BadInput, Busy, TooLarge, TooManyRequests
 from rtdetr_demo.serving.scheduler import MAX_WAITING_OUTSIDE, MicroBatcher, Queue, ViewerLimiter
 from tests.support.app import run_async
 
@@ -57,10 +57,10 @@ def test_what_waits_for_another_server_lets_others_run(queue: Queue):
     slow = [queue.submit("slow", fetch) for _ in range(2)]
     for _ in range(20):
         assert queue.submit("quick", lambda: 1).result(5) == 1
-    with pytest.raises(Overloaded):  # of one client's own
+    with pytest.raises(TooManyRequests):  # of one client's own
         queue.submit("slow", fetch).result(5)
     others = [queue.submit(f"other {number}", fetch) for number in range(MAX_WAITING_OUTSIDE - 2)]
-    with pytest.raises(Overloaded):  # of all together
+    with pytest.raises(TooManyRequests):  # of all together
         queue.submit("one more", fetch).result(5)
     gate.set()
     assert {one.result(5) for one in slow + others} == {"fetched"}
@@ -97,7 +97,7 @@ def test_asking_reserves_room_until_it_is_answered():
     async def ask() -> list:
         tasks = [asyncio.create_task(queue.ask("a", gate.wait)) for _ in range(2)]
         await asyncio.sleep(0.05)
-        with pytest.raises(Overloaded):
+        with pytest.raises(TooManyRequests):
             await queue.ask("b", lambda: None)
         gate.set()
         return [*await asyncio.gather(*tasks), await queue.ask("b", lambda: 3)]
@@ -165,11 +165,15 @@ def test_clients_take_turns_however_much_one_sends():
 def test_pictures_are_bounded_in_all_and_for_each_account():
     queue = one_worker(capacity=6, share=4)
     with queue.reserve(["a", "address"], 3):
-        with pytest.raises(Overloaded), queue.reserve(["a", "elsewhere"], 2):
+        with pytest.raises(TooManyRequests), queue.reserve(["a", "elsewhere"], 2):
             pass
-        with pytest.raises(Overloaded), queue.reserve(["b", "address"], 2):
+        with pytest.raises(TooManyRequests), queue.reserve(["b", "address"], 2):
             pass
-        with queue.reserve(["b"], 3), pytest.raises(Overloaded) as refusal, queue.reserve(["c"], 1):
+        with (
+            queue.reserve(["b"], 3),
+            pytest.raises(TooManyRequests) as refusal,
+            queue.reserve(["c"], 1),
+        ):
             pass
         assert refusal.value.retry_after >= 1
         with queue.reserve(["b"], 3):

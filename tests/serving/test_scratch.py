@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rtdetr_demo.errors import DemoError, NoRoom
+from rtdetr_demo.errors import DemoError, DiskFull
 from rtdetr_demo.serving.scratch import Scratch
 from tests.support.paths import REPO
 
@@ -91,6 +91,6 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     scratch = Scratch(tmp_path)
     scratch.check_room(1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 0))
-    with pytest.raises(NoRoom, match="disk of this server is full"):
+    with pytest.raises(DiskFull, match="disk of this server is full"):
         scratch.check_room()
     scratch.close()

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from rtdetr_demo.__main__ import main
-from rtdetr_demo.errors import BadInput, NoRoom, TooLarge
+from rtdetr_demo.errors import BadInput, DiskFull, TooLarge
 from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.predictions import Detection, Predictions, Timing
 from rtdetr_demo.video.io import Frame, Reader, Writer
@@ -298,7 +298,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_written_after_it(clip, frames)
             finally:
                 writer.close()
 
-        with pytest.raises(NoRoom, match="disk is full"):
+        with pytest.raises(DiskFull, match="disk is full"):
             write()
 
 
@@ -311,7 +311,7 @@ def test_tables_that_find_no_room_are_a_sentence_and_leave_no_files(clip, tmp_pa
         "", ("dog",), 160, 120, np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)),
         np.zeros((1, 1, 4)), Timing(0, 0, 0),
     )  # fmt: skip
-    with pytest.raises(NoRoom, match="disk is full"):
+    with pytest.raises(DiskFull, match="disk is full"):
         annotate_clip(
             clip, tmp_path, ("dog",), lambda frames: [nothing] * len(frames), 1, Options(),
             lambda _: None, threading.Event(), Limits(),
