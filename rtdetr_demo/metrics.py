@@ -17,8 +17,8 @@ REQUEST_SECONDS = Histogram(
 )  # fmt: skip
 STAGE_SECONDS = Histogram(
     "rtdetr_stage_seconds",
-    "What a picture spends: fetch, queue (among the API's clients), decode, seat (among the API's "
-    "decoded pictures), wait (among all visitors), preprocess, model, postprocess.",
+    "What a picture spends: fetch, queue (among the API's clients), decode, batch_wait (among "
+    "the API's decoded pictures), wait (among all visitors), preprocess, model, postprocess.",
     ["stage"],
     buckets=_SECONDS,
 )

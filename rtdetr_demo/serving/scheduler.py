@@ -33,7 +33,7 @@ CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
+class _Task:
     future: Future
     work: Callable[[], Any]
     ticket: str
@@ -50,17 +50,17 @@ class Queue:
         self.capacity = capacity
         self.share = share
         self._changed = threading.Condition()
-        self._taken = 0
+        self._reserved = 0
         self._held: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()
-        self._pace = 0.1
+        self._waiting: OrderedDict[str, deque[_Task]] = OrderedDict()
+        self._mean_task_seconds = 0.1
         self._closed = False
         self._workers: list[threading.Thread] = []
         self._slots = 0
         self._running = 0
         self._returning = 0
         self._released: Counter[str] = Counter()
-        self._own = threading.local()
+        self._thread_local = threading.local()
 
     def start_workers(self, count: int) -> None:
         """Raise the number of tasks that run at once to `count`; it never falls."""
@@ -82,7 +82,7 @@ class Queue:
         queue it does nothing. Raises TooManyRequests where `limit` tasks of the same client, or
         `MAX_WAITING_OUTSIDE` of all, have released theirs.
         """
-        client: str | None = getattr(self._own, "client", None)
+        client: str | None = getattr(self._thread_local, "client", None)
         if client is None:
             yield
             return
@@ -118,15 +118,16 @@ class Queue:
         """Number of tasks that will start before this one; None where it is not waiting."""
         with self._changed:
             works = self._waiting.get(client, ())
-            mine = next((n for n, one in enumerate(works) if one.ticket == ticket), None)
-            if mine is None:
+            position = next((n for n, one in enumerate(works) if one.ticket == ticket), None)
+            if position is None:
                 return None
-            before, count = True, mine
+            ahead_in_rotation, count = True, position
             for other, theirs in self._waiting.items():
                 if other == client:
-                    before = False
+                    ahead_in_rotation = False
                 else:
-                    count += min(len(theirs), mine + before)
+                    turns = position + 1 if ahead_in_rotation else position
+                    count += min(len(theirs), turns)
             return count
 
     @contextmanager
@@ -140,15 +141,15 @@ class Queue:
         if count > limit:
             raise TooLarge(f"One request takes {limit} pictures here. Send the others in another.")
         with self._changed:
-            full = self._taken + count > self.capacity
+            full = self._reserved + count > self.capacity
             if full or any(self._held[client] + count > self.share for client in clients):
-                wait = min(max(self._taken * self._pace, 1.0), 30.0)
+                wait = min(max(self._reserved * self._mean_task_seconds, 1.0), 30.0)
                 raise TooManyRequests(
                     "More pictures are waiting here than can be taken on. "
                     f"Send this again in {math.ceil(wait)} s.",
                     wait,
                 )
-            self._taken += count
+            self._reserved += count
             self._held.update(dict.fromkeys(clients, count))
         metrics.QUEUE_PICTURES.inc(count)
         try:
@@ -156,7 +157,7 @@ class Queue:
         finally:
             metrics.QUEUE_PICTURES.dec(count)
             with self._changed:
-                self._taken -= count
+                self._reserved -= count
                 self._held.subtract(dict.fromkeys(clients, count))
                 self._held += Counter()  # forgets clients that hold nothing
                 self._changed.notify_all()
@@ -171,7 +172,7 @@ class Queue:
         with self._changed:
             if self._closed:
                 raise Busy(GOING_DOWN)
-            self._waiting.setdefault(client, deque()).append(_Waiting(future, in_context, ticket))
+            self._waiting.setdefault(client, deque()).append(_Task(future, in_context, ticket))
             self._changed.notify_all()
         future.add_done_callback(lambda done: self._forget(client, done))
         return future
@@ -202,40 +203,40 @@ class Queue:
             worker.join(max(end - time.monotonic(), 0))
 
     def _run(self) -> None:
-        while taken := self._take():
-            client, waiting = taken
-            self._own.client = client
+        while taken := self._next_task():
+            client, task = taken
+            self._thread_local.client = client
             began = time.monotonic()
-            if waiting.future.set_running_or_notify_cancel():
+            if task.future.set_running_or_notify_cancel():
                 try:
-                    waiting.future.set_result(waiting.work())
+                    task.future.set_result(task.work())
                 except BaseException as error:
-                    waiting.future.set_exception(error)
+                    task.future.set_exception(error)
             with self._changed:
                 took = (time.monotonic() - began) / self._slots
-                self._pace += 0.1 * (took - self._pace)
+                self._mean_task_seconds += 0.1 * (took - self._mean_task_seconds)
                 self._running -= 1
                 self._changed.notify_all()
-            del taken, waiting  # an idle worker must not hold the last picture
+            del taken, task  # an idle worker must not hold the last picture
 
-    def _take(self) -> tuple[str, _Waiting] | None:
+    def _next_task(self) -> tuple[str, _Task] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._waiting and self._has_room()))
             if self._closed:
                 return None
             client, works = self._waiting.popitem(last=False)
-            taken = works.popleft()
+            task = works.popleft()
             if works:
                 self._waiting[client] = works  # behind everyone else
             self._running += 1
-            return client, taken
+            return client, task
 
     def _has_room(self) -> bool:
         return self._running + self._returning < self._slots
 
 
 @dataclass(eq=False)
-class _Asked:
+class _PendingRequest:
     image: Image.Image
     key: Hashable
     answer: "Future[Predictions]" = field(default_factory=Future)
@@ -245,48 +246,48 @@ class MicroBatcher:
     """Runs requests that wait for the model at the same time as one batch.
 
     `detect(images, *key)` returns the predictions of each picture; `passes`: how many such calls
-    run at once. To the device's lock all requests together are one contender, so that the API does
-    not crowd out the page and its live viewers.
+    run at once. With `passes` > 1, `max_batch` must be 1. To the device's lock all requests
+    together are one contender, so that the API does not crowd out the page and its live viewers.
     """
 
     def __init__(self, detect: Callable[..., list[Predictions]], passes: int = 1):
         self._detect = detect
-        self._seat = FairLock() if passes == 1 else threading.Semaphore(passes)
+        self._pass_lock = FairLock() if passes == 1 else threading.Semaphore(passes)
         self._guard = threading.Lock()
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_PendingRequest] = []
 
     def detect(self, image: Image.Image, max_batch: int, *key: Hashable) -> Predictions:
         """Predictions for one picture, run in a batch of at most `max_batch` with the same `key`.
 
         Raises what `detect` raises for the batch.
         """
-        mine = _Asked(image, key)
+        request = _PendingRequest(image, key)
         with self._guard:
-            self._waiting.append(mine)
+            self._waiting.append(request)
         began = time.perf_counter()
-        with self._seat:
-            metrics.STAGE_SECONDS.labels("seat").observe(time.perf_counter() - began)
-            if not mine.answer.done():
-                self._run(self._together(mine, max_batch))
-        return mine.answer.result()
+        with self._pass_lock:
+            metrics.STAGE_SECONDS.labels("batch_wait").observe(time.perf_counter() - began)
+            if not request.answer.done():
+                self._run(self._form_batch(request, max_batch))
+        return request.answer.result()
 
-    def _together(self, mine: _Asked, max_batch: int) -> list[_Asked]:
+    def _form_batch(self, request: _PendingRequest, max_batch: int) -> list[_PendingRequest]:
         with self._guard:
-            alike = [one for one in self._waiting if one.key == mine.key and one is not mine]
+            alike = [one for one in self._waiting if one.key == request.key and one is not request]
             # Powers of two: a card keeps one recorded graph for each size of a batch.
             size = 2 ** int(math.log2(min(max_batch, len(alike) + 1)))
-            taken = [mine, *alike[: size - 1]]
-            self._waiting = [one for one in self._waiting if one not in taken]
-        return taken
+            batch = [request, *alike[: size - 1]]
+            self._waiting = [one for one in self._waiting if one not in batch]
+        return batch
 
-    def _run(self, taken: list[_Asked]) -> None:
+    def _run(self, batch: list[_PendingRequest]) -> None:
         try:
-            found = self._detect([one.image for one in taken], *taken[0].key)  # type: ignore[misc]
+            found = self._detect([one.image for one in batch], *batch[0].key)  # type: ignore[misc]
         except BaseException as error:
-            for one in taken:
+            for one in batch:
                 one.answer.set_exception(error)
         else:
-            for one, predictions in zip(taken, found, strict=True):
+            for one, predictions in zip(batch, found, strict=True):
                 one.answer.set_result(predictions)
 
 
@@ -306,7 +307,7 @@ class ViewerLimiter:
         self._under_way: set[str] = set()
         self._addresses: dict[str, str | None] = {}
 
-    def arrive(self, viewer: str, address: str | None = None) -> None:
+    def begin_frame(self, viewer: str, address: str | None = None) -> None:
         """Register a frame of this viewer, at `address` (None: this machine), as under way.
 
         Raises Busy where the viewer's frame before is not answered, or the limit is reached.
@@ -336,13 +337,13 @@ class ViewerLimiter:
             self._addresses[viewer] = address
             self._under_way.add(viewer)
 
-    def leave(self, viewer: str) -> None:
+    def end_frame(self, viewer: str) -> None:
         """Register that this viewer's frame is answered."""
         with self._guard:
             self._under_way.discard(viewer)
             self._seen[viewer] = time.monotonic()
 
-    def forget(self, viewer: str) -> None:
+    def remove_viewer(self, viewer: str) -> None:
         """Remove this viewer, without waiting for `patience`."""
         with self._guard:
             self._under_way.discard(viewer)

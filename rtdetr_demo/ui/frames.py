@@ -130,7 +130,7 @@ class _Connection:
         except* (WebSocketDisconnect, TimeoutError):
             pass
         finally:
-            self._viewers.forget(self._viewer)
+            self._viewers.remove_viewer(self._viewer)
 
     async def _read(self) -> None:
         while True:
@@ -156,7 +156,7 @@ class _Connection:
 
     def _detect(self, header: Header, picture: bytes) -> dict:
         began = time.perf_counter()
-        self._viewers.arrive(self._viewer, self._address)
+        self._viewers.begin_frame(self._viewer, self._address)
         try:
             image = sources.read_frame(picture)
             detector = self._service.detector(header.checkpoint)
@@ -168,7 +168,7 @@ class _Connection:
             waited = time.perf_counter() - asked - predictions.timing.total / 1000
             answer = predictions.for_browser([predictions.layers], LOWEST_SCORE)
         finally:
-            self._viewers.leave(self._viewer)
+            self._viewers.end_frame(self._viewer)
         if predictions.checkpoint == self._told:
             del answer["classes"]
         else:

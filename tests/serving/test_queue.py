@@ -109,34 +109,34 @@ def test_asking_reserves_room_until_it_is_answered():
 def test_one_address_has_a_quarter_of_the_viewers():
     viewers = ViewerLimiter(16)
     for number in range(4):
-        viewers.arrive(f"invented {number}", "203.0.113.5")
+        viewers.begin_frame(f"invented {number}", "203.0.113.5")
     with pytest.raises(Busy):
-        viewers.arrive("invented 4", "203.0.113.5")
-    viewers.arrive("someone", "203.0.113.6")
-    viewers.leave("invented 0")
-    viewers.arrive("invented 0", "203.0.113.5")  # who has a place keeps it
+        viewers.begin_frame("invented 4", "203.0.113.5")
+    viewers.begin_frame("someone", "203.0.113.6")
+    viewers.end_frame("invented 0")
+    viewers.begin_frame("invented 0", "203.0.113.5")  # who has a place keeps it
 
 
 def test_past_the_limit_a_viewer_is_told_to_wait_until_another_leaves():
     viewers = ViewerLimiter(2, patience=0.2)
     for name in ("a", "b"):
-        viewers.arrive(name)
-        viewers.leave(name)
+        viewers.begin_frame(name)
+        viewers.end_frame(name)
     with pytest.raises(Busy, match="2 people are watching"):
-        viewers.arrive("c")
-    viewers.arrive("a")  # who is in stays in
-    viewers.leave("a")
+        viewers.begin_frame("c")
+    viewers.begin_frame("a")  # who is in stays in
+    viewers.end_frame("a")
     time.sleep(0.25)
-    viewers.arrive("c")
+    viewers.begin_frame("c")
 
 
 def test_a_viewer_has_one_frame_under_way():
     viewers = ViewerLimiter(2)
-    viewers.arrive("a")
+    viewers.begin_frame("a")
     with pytest.raises(Busy, match="one at a time"):
-        viewers.arrive("a")
-    viewers.leave("a")
-    viewers.arrive("a")
+        viewers.begin_frame("a")
+    viewers.end_frame("a")
+    viewers.begin_frame("a")
 
 
 # --- The queue by itself -------------------------------------------------------------------------
