@@ -15,10 +15,20 @@ from .colors import class_color
 SIDE = 960
 """Longest side of what is drawn, in pixels."""
 
-_SCALES = ("#5fe0c6", "#8ab4ff", "#f08bd0")
-_HEAT = np.array(
-    [(24, 14, 58), (88, 24, 110), (158, 42, 99), (217, 76, 60), (248, 138, 36), (252, 250, 190)]
+HEAT = np.array(
+    [
+        (24, 14, 58),
+        (88, 24, 110),
+        (158, 42, 99),
+        (217, 76, 60),
+        (248, 138, 36),
+        (249, 201, 84),
+        (252, 250, 190),
+    ]
 )
+"""RGB at equal steps from 0 to 1; `static/lib/inspection.js` has the same."""
+
+_SCALES = ("#5fe0c6", "#8ab4ff", "#f08bd0")
 _STEP_WORDS = {"backbone": "before the encoder", "aifi": "after AIFI", "ccff": "after CCFF"}
 _FRAMES_A_STAGE = 8
 
@@ -229,8 +239,8 @@ def _heat(share: float) -> tuple[int, ...]:
 
 def _heat_grid(values: np.ndarray) -> np.ndarray:
     """uint8 [height, width, 3] of values from 0 to 1."""
-    at = np.linspace(0, 1, len(_HEAT))
-    return np.stack([np.interp(values, at, _HEAT[:, i]) for i in range(3)], -1).astype(np.uint8)
+    at = np.linspace(0, 1, len(HEAT))
+    return np.stack([np.interp(values, at, HEAT[:, i]) for i in range(3)], -1).astype(np.uint8)
 
 
 def _sheet(pictures: list[Image.Image], columns: int) -> Image.Image:
