@@ -1,5 +1,5 @@
 import "./components/rt-app.js";
-import { Actions } from "./lib/actions.js";
+import { Actions, REST_DEPTH } from "./lib/actions.js";
 import { lazyDetector } from "./lib/detector.js";
 import { create, prefersReducedMotion } from "./lib/element.js";
 import { forwardZeroGpuHeaders } from "./lib/hub_visitor.js";
@@ -14,7 +14,6 @@ import { isStep, read, write } from "./lib/url_state.js";
  */
 
 const ADDRESS_AFTER_MS = 200;
-const REST_DEPTH = 3;
 
 /**
  * Put the page into an element.

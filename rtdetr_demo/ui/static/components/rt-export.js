@@ -1,5 +1,5 @@
-import { AppElement, define } from "../lib/element.js";
 import { sentence } from "../lib/actions.js";
+import { AppElement, define, saveFile } from "../lib/element.js";
 
 const FORMS = ["png", "json", "csv", "coco", "yolo"];
 
@@ -18,12 +18,7 @@ class RtExport extends AppElement {
       if (!form) return;
       try {
         const { FILES, exportAs } = await import("../lib/exporters.js");
-        const blob = await exportAs(form, this.app);
-        const link = document.createElement("a");
-        link.href = URL.createObjectURL(blob);
-        link.download = FILES[form];
-        link.click();
-        setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+        saveFile(FILES[form], await exportAs(form, this.app));
       } catch (error) {
         this.app.actions.problem(sentence(error));
       }

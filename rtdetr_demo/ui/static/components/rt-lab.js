@@ -1,7 +1,7 @@
 import { sentence } from "../lib/actions.js";
 import { BoxCanvas } from "../lib/box_canvas.js";
 import { paretoChart, pngOf, publishedChart, stagesChart } from "../lib/charts.js";
-import { AppElement, create, define, escapeText } from "../lib/element.js";
+import { AppElement, create, define, escapeText, saveFile } from "../lib/element.js";
 import { csv, frontier, knownPoints, reportPoints } from "../lib/lab.js";
 import { latencyOf, shown } from "../lib/view_model.js";
 import "./rt-versus.js";
@@ -60,7 +60,7 @@ class RtLab extends AppElement {
       if (this.job) this.app.rpc?.call("cancel_measure", { id: this.job }).catch(() => undefined);
     });
     this.on(this.$(".csv"), "click", () =>
-      save(
+      saveFile(
         "rtdetr-speed.csv",
         new Blob([csv(this.points, this.stages, this.measured?.report ?? null)], {
           type: "text/csv",
@@ -68,7 +68,7 @@ class RtLab extends AppElement {
       ),
     );
     this.on(this.$(".png"), "click", async () =>
-      save("rtdetr-speed.png", await pngOf(this.$(".pareto svg", SVGElement), this)),
+      saveFile("rtdetr-speed.png", await pngOf(this.$(".pareto svg", SVGElement), this)),
     );
     const body = this.$("tbody");
     const of = (/** @type {Event} */ event) => {
@@ -242,18 +242,6 @@ class RtLab extends AppElement {
       size: kind === "size" ? value : null,
     });
   }
-}
-
-/**
- * @param {string} name
- * @param {Blob} content
- */
-function save(name, content) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(content);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 define("rt-lab", RtLab);

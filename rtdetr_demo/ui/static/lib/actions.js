@@ -12,7 +12,8 @@ import { prefersReducedMotion } from "./element.js";
 
 const WATCH_MS = 700;
 const PLAY_STEP_MS = 330;
-const REST_DEPTH = 3;
+/** Where the depth rests on a first visit without motion: most is won by then. */
+export const REST_DEPTH = 3;
 const OUR_FAULT = "Something went wrong in this page. Reload it and try again.";
 
 export class Actions {

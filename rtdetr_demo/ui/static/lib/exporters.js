@@ -1,4 +1,5 @@
 import { BoxCanvas } from "./box_canvas.js";
+import { csvOf } from "./csv.js";
 import { Refusal } from "./detector.js";
 import { detectionsOf, latencyOf } from "./view_model.js";
 
@@ -73,16 +74,14 @@ export function json(state, config) {
 /** @param {State} state */
 export function csv(state) {
   const { width = 1, height = 1 } = state.result?.predictions ?? {};
-  const cell = (/** @type {string} */ text) =>
-    /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   const rows = detectionsOf(state).map((one) => [
-    cell(one.label),
+    one.label,
     one.score.toFixed(4),
     ...[one.x, one.y, one.width, one.height].map((value) => value.toFixed(1)),
     ((one.width * one.height) / (width * height)).toFixed(4),
   ]);
   const head = ["label", "score", "x", "y", "width", "height", "area_share"];
-  return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
+  return csvOf([head, ...rows]);
 }
 
 /** @param {State} state */

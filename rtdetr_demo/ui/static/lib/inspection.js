@@ -1,3 +1,5 @@
+import { DOUBLE_IOU } from "./predictions.js";
+
 /**
  * What the Inside view asks of an inspection. No DOM in here.
  *
@@ -40,7 +42,6 @@
  * @typedef {{x: number, y: number, weight: number, head: number, map: number}} Point
  */
 
-export const DOUBLE_IOU = 0.7;
 const FINEST_STRIDE = 8;
 
 /**
@@ -212,6 +213,7 @@ export function heatColor(value) {
   );
 }
 
+/** Colours at equal steps from 0 to 1; `media/inspection_pictures.py` has the same. */
 const HEAT = [
   [24, 14, 58],
   [88, 24, 110],

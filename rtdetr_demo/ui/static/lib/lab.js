@@ -1,3 +1,5 @@
+import { csvOf } from "./csv.js";
+
 /**
  * The speed lab's arithmetic. No DOM in here.
  *
@@ -41,10 +43,11 @@
  * @param {Point[]} points
  */
 export function frontier(points) {
-  let best = -1;
-  return [...points]
-    .sort((a, b) => a.ms - b.ms || b.agreement - a.agreement)
-    .filter((one) => one.agreement > best && ((best = one.agreement), true));
+  /** @type {Point[]} */
+  const best = [];
+  for (const one of [...points].sort((a, b) => a.ms - b.ms || b.agreement - a.agreement))
+    if (one.agreement > (best.at(-1)?.agreement ?? -1)) best.push(one);
+  return best;
 }
 
 /**
@@ -117,12 +120,8 @@ export const shortName = ({ kind, value }) =>
  * @param {Report | null} report
  */
 export function csv(points, stages, report) {
-  const cell = (/** @type {unknown} */ value) => {
-    const text = String(value ?? "");
-    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
   const others = report?.lines.filter(({ kind }) => !kind) ?? [];
-  const rows = [
+  return csvOf([
     ["contender", "knob", "value", "ms", "spread_ms", "agreement", "runtime"],
     ...points.map((one) => [
       one.name,
@@ -136,6 +135,5 @@ export function csv(points, stages, report) {
     ...others.map((one) => [one.contender, "", "", one.ms, one.spread, "", one.runtime]),
     ...Object.entries(stages).map(([name, ms]) => [name, "stage", "", ms]),
     ...Object.entries(report?.conditions ?? {}).map(([name, value]) => [name, "condition", value]),
-  ];
-  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+  ]);
 }
