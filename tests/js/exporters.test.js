@@ -27,7 +27,7 @@ const state = {
   depth: 1,
   threshold: 0.5,
   hidden: new Set(),
-  hideDoubles: false,
+  hideDuplicates: false,
   status: null,
 };
 const config = { checkpoints: [] };

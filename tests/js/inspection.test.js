@@ -4,7 +4,7 @@ import { test } from "node:test";
 import {
   boxAt,
   cellOf,
-  doublesByStage,
+  duplicatesByStage,
   heatColor,
   placeOf,
   pointsOf,
@@ -76,9 +76,9 @@ test("a view holds what it is about, and stays within the picture", () => {
   assert.deepEqual(whole, { x: 0, y: 0, width: 100, height: 50 });
 });
 
-test("doubles are counted where they stand above the threshold in the same place", () => {
-  assert.deepEqual(doublesByStage(query, 0.5), [1, 1]);
-  assert.deepEqual(doublesByStage(query, 0.65), [0, 0]);
+test("duplicates are counted where they stand above the threshold in the same place", () => {
+  assert.deepEqual(duplicatesByStage(query, 0.5), [1, 1]);
+  assert.deepEqual(duplicatesByStage(query, 0.65), [0, 0]);
 });
 
 test("heat gets lighter with every step", () => {

@@ -23,7 +23,7 @@ test("the frontier holds what nothing beats in both", () => {
 });
 
 test("the lab opens with the depths, and with nothing where they are not timed", () => {
-  const shown = { byDepth: [[], []], doubles: [], agreements: [{ f1: 0.5 }, { f1: 1 }] };
+  const shown = { byDepth: [[], []], duplicates: [], agreements: [{ f1: 0.5 }, { f1: 1 }] };
   const latency = { total_ms: [10, 20], spread_ms: [1, 2], runtime: "OpenVINO" };
   const [first, last] = knownPoints(latency, shown);
   assert.deepEqual([first.ms, first.agreement, last.spread], [10, 0.5, 2]);

@@ -8,7 +8,7 @@ import {
   histogram,
   queryHistory,
   select,
-  withoutDoubles,
+  withoutDuplicates,
 } from "../../rtdetr_demo/ui/static/lib/predictions.js";
 
 const shared = JSON.parse(
@@ -76,11 +76,11 @@ test("classes are counted, the most frequent first", () => {
   ]);
 });
 
-test("of doubles the best stays, and only within its class", () => {
+test("of duplicates the best stays, and only within its class", () => {
   const box = (label, score, x) => ({ label, score, x, y: 0, width: 100, height: 100 });
   const found = [box("cat", 0.9, 0), box("cat", 0.8, 10), box("dog", 0.7, 0), box("cat", 0.6, 40)];
   assert.deepEqual(
-    withoutDoubles(found).map((one) => one.score),
+    withoutDuplicates(found).map((one) => one.score),
     [0.9, 0.7, 0.6],
   );
 });

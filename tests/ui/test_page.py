@@ -221,7 +221,7 @@ def test_what_a_depth_loses_of_full_depth_is_a_ghost(on_desk: Shown):
 def test_hidden_doubles_are_counted_in_plain_sight(browser: Browser, bundled_app: App):
     visitor = Visitor(browser, bundled_app.url + "?example=musicians.jpg&threshold=0.1")
     visitor.wait_for_boxes()
-    toggle = visitor.page.locator("rt-confidence [data-act=doubles]")
+    toggle = visitor.page.locator("rt-confidence [data-act=duplicates]")
     count = int(toggle.locator("b").inner_text())
     before = len(visitor.boxes())
     toggle.click()

@@ -88,7 +88,7 @@ function initial(config) {
     threshold: serving?.threshold ?? 0.5,
     thresholdChosen: false,
     hidden: new Set(),
-    hideDoubles: false,
+    hideDuplicates: false,
     compare: null,
     split: 0.5,
     hovered: null,
@@ -146,7 +146,7 @@ function keepAddress({ store, config, actions }) {
   };
   store.subscribe(
     ["source", "result", "depth", "threshold", "checkpoint", "queries", "size", "compare", "view",
-      "hideDoubles", "runtime", "playing", "busy"],
+      "hideDuplicates", "runtime", "playing", "busy"],
     keep,
   ); // prettier-ignore
   addEventListener("popstate", async () => {
@@ -182,7 +182,7 @@ const STEPPED = [
   "queries",
   "size",
   "compare",
-  "hideDoubles",
+  "hideDuplicates",
   "runtime",
 ];
 

@@ -62,7 +62,9 @@ class RtApi extends AppElement {
       this.#show(base);
     });
     this.on(this.$(".copy"), "click", () => this.#copy());
-    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], () => this.#show(base));
+    this.follow(["result", "depth", "threshold", "hidden", "hideDuplicates"], () =>
+      this.#show(base),
+    );
   }
 
   /** @param {string} base */

@@ -34,8 +34,8 @@ class RtConfidence extends AppElement {
     );
     this.on(this.$(".chips"), "click", (event) => {
       const { label, act } = event.target.closest("button")?.dataset ?? {};
-      const { hidden, hideDoubles } = store.get();
-      if (act === "doubles") store.set({ hideDoubles: !hideDoubles });
+      const { hidden, hideDuplicates } = store.get();
+      if (act === "duplicates") store.set({ hideDuplicates: !hideDuplicates });
       else if (act === "all") store.set({ hidden: new Set() });
       else if (label !== undefined) {
         const next = new Set(hidden);
@@ -49,7 +49,7 @@ class RtConfidence extends AppElement {
       this.$(".handle").style.left = `${100 * threshold}%`;
     });
     this.follow(["result", "depth"], (state) => this.#bars(state));
-    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) =>
+    this.follow(["result", "depth", "threshold", "hidden", "hideDuplicates"], (state) =>
       this.#chips(state),
     );
   }
@@ -66,7 +66,7 @@ class RtConfidence extends AppElement {
 
   /** @param {State} state */
   #chips(state) {
-    const { result, depth, threshold, hidden, hideDoubles, source, video } = state;
+    const { result, depth, threshold, hidden, hideDuplicates, source, video } = state;
     const all = shown(state);
     if (!result || !all || !hasLayer(result, depth)) return;
     let counts = countClasses(select(result.predictions, depth, threshold));
@@ -89,11 +89,11 @@ class RtConfidence extends AppElement {
         (hidden.size
           ? '<button type="button" data-act="all" class="plain">show all</button>'
           : "") +
-        `<button type="button" data-act="doubles" class="toggle" aria-pressed="${hideDoubles}" ` +
+        `<button type="button" data-act="duplicates" class="toggle" aria-pressed="${hideDuplicates}" ` +
         `title="Boxes of one class that overlap by more than 0.7 (IoU): the best stays">` +
-        `${hideDoubles ? "doubles hidden" : "hide doubles"} <b></b></button>`,
+        `${hideDuplicates ? "doubles hidden" : "hide doubles"} <b></b></button>`,
     );
-    const numbers = [...counts.map(([, count]) => count), all.doubles[depth - 1]];
+    const numbers = [...counts.map(([, count]) => count), all.duplicates[depth - 1]];
     this.$$(".chips b").forEach((place, i) => (place.textContent = String(numbers[i])));
   }
 

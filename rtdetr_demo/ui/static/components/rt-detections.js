@@ -59,7 +59,7 @@ class RtDetections extends AppElement {
     this.on(body, "pointerover", (event) => store.set({ hovered: keyOf(event) }));
     this.on(body, "pointerleave", () => store.set({ hovered: null }));
     this.on(body, "click", (event) => store.set({ selected: keyOf(event) }));
-    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) =>
+    this.follow(["result", "depth", "threshold", "hidden", "hideDuplicates"], (state) =>
       this.#rows(state),
     );
     this.follow(["hovered", "selected"], (state) => this.#light(state));

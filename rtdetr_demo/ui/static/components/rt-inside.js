@@ -85,7 +85,7 @@ class RtInside extends AppElement {
       this.canvases.set(name, new PictureCanvas(this.$(`.${name} canvas`, HTMLCanvasElement)));
     this.#wire();
     this.follow(["result"], (state) => this.#picture(state));
-    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles", "selected"], (state) =>
+    this.follow(["result", "depth", "threshold", "hidden", "hideDuplicates", "selected"], (state) =>
       this.#choose(state),
     );
     this.follow(["depth", "threshold"], ({ depth }) => {

@@ -85,7 +85,7 @@ class RtLab extends AppElement {
     observer.observe(this.$(".pareto"));
     this.atEnd(() => observer.disconnect());
     this.atEnd(() => (this.job = null));
-    this.follow(["result", "status", "threshold", "hidden", "hideDoubles"], () => this.#draw());
+    this.follow(["result", "status", "threshold", "hidden", "hideDuplicates"], () => this.#draw());
   }
 
   /** @returns {Record<string, number>} */

@@ -52,7 +52,7 @@ class RtLadder extends AppElement {
       </section>`;
     this.#wire();
     this.follow(
-      ["result", "status", "depth", "threshold", "hidden", "hideDoubles", "compare"],
+      ["result", "status", "depth", "threshold", "hidden", "hideDuplicates", "compare"],
       (state) => this.#show(state),
     );
     this.follow(["playing"], ({ playing }) => {

@@ -66,7 +66,7 @@ class RtStage extends AppElement {
         "depth",
         "threshold",
         "hidden",
-        "hideDoubles",
+        "hideDuplicates",
         "compare",
         "split",
         "hovered",

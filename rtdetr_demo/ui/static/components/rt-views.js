@@ -28,7 +28,7 @@ class RtViews extends AppElement {
       if (view) this.app.store.set({ view });
     });
     this.follow(["view"], ({ view }) => this.#show(view));
-    this.follow(["result", "depth", "threshold", "hidden", "hideDoubles"], (state) => {
+    this.follow(["result", "depth", "threshold", "hidden", "hideDuplicates"], (state) => {
       this.$('[data-view="detections"] b').textContent = String(detectionsOf(state).length);
     });
   }

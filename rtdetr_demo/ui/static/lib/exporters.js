@@ -40,7 +40,7 @@ export async function exportAs(form, app) {
  * @param {import("./types.js").PageConfig} config
  */
 export function json(state, config) {
-  const { result, depth, threshold, hidden, hideDoubles } = state;
+  const { result, depth, threshold, hidden, hideDuplicates } = state;
   if (!result) return "";
   const { width, height } = result.predictions;
   const latency = latencyOf(state, config);
@@ -54,7 +54,7 @@ export function json(state, config) {
       size: result.settings.size,
       runtime: result.settings.runtime,
       hidden_classes: [...hidden],
-      hide_doubles: hideDoubles,
+      hide_doubles: hideDuplicates,
     },
     detections: detectionsOf(state).map((one) => ({
       label: one.label,

@@ -2,7 +2,7 @@ import { escapeText } from "./element.js";
 import {
   boxAt,
   cellOf,
-  doublesByStage,
+  duplicatesByStage,
   heatColor,
   placeOf,
   pointsOf,
@@ -226,16 +226,16 @@ export function tellSilenced(scene) {
   const stage = stageOf(scene);
   if (!query.rivals.length)
     return "<p>No other query claimed this class in this place at any stage.</p>";
-  const doubles = doublesByStage(query, threshold);
-  const last = doubles.length - 1;
+  const duplicates = duplicatesByStage(query, threshold);
+  const last = duplicates.length - 1;
   const told =
-    doubles[last] === 0
+    duplicates[last] === 0
       ? `After ${stageName(last)}, <b>no</b> rival stands above the threshold of ${threshold.toFixed(2)} in the same place: nothing needs to be suppressed.`
-      : `After ${stageName(last)}, <b>${doubles[last]}</b> ${doubles[last] === 1 ? "rival still stands" : "rivals still stand"} above the threshold of ${threshold.toFixed(2)} in the same place: here the model did not settle on one.`;
+      : `After ${stageName(last)}, <b>${duplicates[last]}</b> ${duplicates[last] === 1 ? "rival still stands" : "rivals still stand"} above the threshold of ${threshold.toFixed(2)} in the same place: here the model did not settle on one.`;
   const now =
     stage === last
       ? ""
-      : ` At ${stageName(stage)} there ${doubles[stage] === 1 ? "is" : "are"} ${doubles[stage] || "none"}.`;
+      : ` At ${stageName(stage)} there ${duplicates[stage] === 1 ? "is" : "are"} ${duplicates[stage] || "none"}.`;
   const share = (/** @type {number[]} */ passed) =>
     stage === 0 ? "" : `${(passed[stage - 1] / query.even_share).toFixed(1)}×`;
   const rows = query.rivals

@@ -1,4 +1,4 @@
-import { DOUBLE_IOU } from "./predictions.js";
+import { DUPLICATE_IOU } from "./predictions.js";
 
 /**
  * What the Inside view asks of an inspection. No DOM in here.
@@ -186,16 +186,17 @@ export function viewAround(rects, size, aspect = size.width / size.height) {
 }
 
 /**
- * At each stage, how many rivals would be shown as doubles of the winner: above the threshold, and
+ * At each stage, how many rivals would be shown as duplicates of the winner: above the threshold, and
  * in the same place.
  *
  * @param {Query} query
  * @param {number} threshold
  */
-export const doublesByStage = ({ rivals, iou }, threshold) =>
+export const duplicatesByStage = ({ rivals, iou }, threshold) =>
   iou.map(
     (_, stage) =>
-      rivals.filter((one) => one.scores[stage] > threshold && one.iou[stage] > DOUBLE_IOU).length,
+      rivals.filter((one) => one.scores[stage] > threshold && one.iou[stage] > DUPLICATE_IOU)
+        .length,
   );
 
 /**

@@ -6,7 +6,7 @@
  */
 
 export const MATCH_IOU = 0.5;
-export const DOUBLE_IOU = 0.7;
+export const DUPLICATE_IOU = 0.7;
 
 const NONE = /** @type {ReadonlySet<string>} */ (new Set());
 
@@ -119,16 +119,16 @@ export function agreement(shown, reference) {
 }
 
 /**
- * Without doubles: of boxes of one class that overlap by more than `DOUBLE_IOU`, the best stays.
+ * Without duplicates: of boxes of one class that overlap by more than `DUPLICATE_IOU`, the best stays.
  *
  * @param {Detection[]} detections  best first
  * @returns {Detection[]}
  */
-export function withoutDoubles(detections) {
+export function withoutDuplicates(detections) {
   /** @type {Detection[]} */
   const kept = [];
   for (const one of detections)
-    if (!kept.some((other) => other.label === one.label && iou(other, one) > DOUBLE_IOU))
+    if (!kept.some((other) => other.label === one.label && iou(other, one) > DUPLICATE_IOU))
       kept.push(one);
   return kept;
 }

@@ -42,12 +42,12 @@ export function askOf(state, base, access) {
  *
  * @param {State} state
  */
-export function beyond({ result, hideDoubles }) {
+export function beyond({ result, hideDuplicates }) {
   const { queries, size } = result?.settings ?? {};
   const parts = [
     queries && `${queries} queries`,
     size && `an input of ${size} pixels`,
-    hideDoubles && "hidden doubles",
+    hideDuplicates && "hidden doubles",
   ].filter(Boolean);
   return parts.length
     ? `The API detects with the checkpoint's own settings: ${parts.join(" and ")} are the page's alone.`

@@ -141,7 +141,7 @@
  * @property {number} threshold
  * @property {boolean} thresholdChosen  by the visitor; else it follows the checkpoint
  * @property {ReadonlySet<string>} hidden  classes that are not shown
- * @property {boolean} hideDoubles
+ * @property {boolean} hideDuplicates
  * @property {number | null} compare  the depth on the left of the divider
  * @property {number} split  where the divider is, 0 to 1
  * @property {string | null} hovered  key of a detection

@@ -39,7 +39,7 @@ export function read(search) {
   if (view && /^[a-z]+$/.test(view)) state.view = view;
   const checkpoint = asked.get("checkpoint");
   if (checkpoint) state.checkpoint = checkpoint;
-  if (asked.get("doubles") === "hidden") state.hideDoubles = true;
+  if (asked.get("doubles") === "hidden") state.hideDuplicates = true;
   if (asked.get("runtime") === "device" || asked.get("runtime") === "server")
     Object.assign(state, { runtime: asked.get("runtime"), runtimeChosen: true });
   const [url, example] = [asked.get("url"), asked.get("example")];
@@ -71,7 +71,7 @@ export function write(state, search, usual = "server") {
   put("size", state.size);
   put("compare", state.compare);
   put("view", state.view !== "detections" && state.view);
-  put("doubles", state.hideDoubles && "hidden");
+  put("doubles", state.hideDuplicates && "hidden");
   put("runtime", state.runtime !== usual && state.runtime);
   const text = parameters.toString();
   return text ? `?${text}` : "";

@@ -1,4 +1,4 @@
-import { agreement, select, withoutDoubles } from "./predictions.js";
+import { agreement, select, withoutDuplicates } from "./predictions.js";
 
 /**
  * What follows from the state: which detections are shown, at this depth and at the others.
@@ -9,7 +9,7 @@ import { agreement, select, withoutDoubles } from "./predictions.js";
  *
  * @typedef {Object} Shown
  * @property {Detection[][]} byDepth  index 0 is one layer; a layer that was not asked for is empty
- * @property {number[]} doubles  how many "hide doubles" took away, by depth
+ * @property {number[]} duplicates  how many "hide doubles" took away, by depth
  * @property {ReturnType<typeof agreement>[]} agreements  with full depth, by depth
  */
 
@@ -21,9 +21,9 @@ const known = new WeakMap();
  * @returns {Shown | null}  null while there is no result
  */
 export function shown(state) {
-  const { result, threshold, hidden, hideDoubles } = state;
+  const { result, threshold, hidden, hideDuplicates } = state;
   if (!result) return null;
-  const key = JSON.stringify([threshold, [...hidden], hideDoubles]);
+  const key = JSON.stringify([threshold, [...hidden], hideDuplicates]);
   const before = known.get(result);
   if (before?.key === key) return before.shown;
   const { layers, first = 1 } = result.predictions;
@@ -32,11 +32,11 @@ export function shown(state) {
       ? select(result.predictions, i + 1, threshold, hidden)
       : [],
   );
-  const byDepth = hideDoubles ? all.map(withoutDoubles) : all;
+  const byDepth = hideDuplicates ? all.map(withoutDuplicates) : all;
   const value = {
     byDepth,
-    doubles: all.map(
-      (found, i) => found.length - (hideDoubles ? byDepth[i] : withoutDoubles(found)).length,
+    duplicates: all.map(
+      (found, i) => found.length - (hideDuplicates ? byDepth[i] : withoutDuplicates(found)).length,
     ),
     agreements: byDepth.map((found) => agreement(found, byDepth[byDepth.length - 1])),
   };
