@@ -186,8 +186,8 @@ export function viewAround(rects, size, aspect = size.width / size.height) {
 }
 
 /**
- * At each stage, how many rivals would be shown as duplicates of the winner: above the threshold, and
- * in the same place.
+ * At each stage, how many rivals would be shown as duplicates of the winner: above the threshold,
+ * and in the same place.
  *
  * @param {Query} query
  * @param {number} threshold

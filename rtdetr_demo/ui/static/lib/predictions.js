@@ -119,7 +119,8 @@ export function agreement(shown, reference) {
 }
 
 /**
- * Without duplicates: of boxes of one class that overlap by more than `DUPLICATE_IOU`, the best stays.
+ * Without duplicates: of boxes of one class that overlap by more than `DUPLICATE_IOU`, the best
+ * stays.
  *
  * @param {Detection[]} detections  best first
  * @returns {Detection[]}
