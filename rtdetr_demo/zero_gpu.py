@@ -1,7 +1,7 @@
-"""Spaces on ZeroGPU, which lend a card for one call at a time.
+"""Spaces on ZeroGPU, which give a GPU for one call at a time.
 
-There the main process keeps models on the CPU and never touches a card. A function marked with
-`lend` runs in a copy of the process that has one.
+There the main process keeps models on the CPU and never touches a GPU. A function wrapped by
+`gpu_task` runs in a worker process that has one, a copy of the main process.
 """
 
 import functools
@@ -26,29 +26,30 @@ def prepare() -> None:
         import spaces  # noqa: F401
 
 
-def lend(function: F, seconds: int) -> F:
-    """On such a Space, run a function where it has a card for about so many seconds at most.
+def gpu_task(function: F, seconds: int) -> F:
+    """On a ZeroGPU Space, wrap `function` to run in a GPU worker process for at most `seconds`;
+    elsewhere return it unchanged.
 
-    The call raises Busy where none is free, or where the visitor's time is spent. Elsewhere the
-    function stays as it is.
+    Positional arguments only. The wrapper raises Busy where no GPU is free or the visitor's quota
+    is spent.
     """
     if not is_zero_gpu():
         return function
     import spaces
 
-    lent = spaces.GPU(function, duration=seconds)
+    on_gpu = spaces.GPU(function, duration=seconds)
 
     @functools.wraps(function)
     def call(*arguments: object) -> object:
         try:
-            return lent(*arguments)
+            return on_gpu(*arguments)
         except Exception as error:
             if not type(error).__module__.startswith("gradio"):
                 raise
-            said = re.sub("<[^>]*>", "", str(getattr(error, "message", error))).strip(" .'\"")
+            reason = re.sub("<[^>]*>", "", str(getattr(error, "message", error))).strip(" .'\"")
             raise Busy(
-                f"No card could be lent for this: {said}. Sign in on Hugging Face for more time, "
-                "or try again later."
+                f"No GPU is available: {reason}. Sign in on Hugging Face for more time, or try "
+                "again later."
             ) from None
 
     return call  # type: ignore[return-value]

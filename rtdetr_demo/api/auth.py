@@ -123,11 +123,11 @@ class Rate:
             self._hits.hit(self._limit, account, cost=pictures)
 
 
-def act_for(request: Request) -> None:
-    """On a ZeroGPU Space, count the cards that this context is lent from here on as this visitor's.
+def set_zero_gpu_visitor(request: Request) -> None:
+    """On a ZeroGPU Space, have the GPU time of this context charged to the request's visitor.
 
-    Whose they are is told by the request's header `X-IP-Token`, which the Hub sets; without it they
-    count as the Space's own. For its own routes Gradio does this itself.
+    The visitor is told by the header `X-IP-Token`, which the Hub sets; without it the time is
+    charged to the Space. For its own routes Gradio does this itself.
     """
     if is_zero_gpu():
         LocalContext.request.set(request)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import metrics
 from ..errors import DemoError, TooManyRequests
 from ..serving.scheduler import GOING_DOWN
-from .auth import Client, Keys, RequestContext, act_for
+from .auth import Client, Keys, RequestContext, set_zero_gpu_visitor
 from .errors import Refusal, error_response, internal_error
 from .hosts import FORWARDING
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
@@ -114,7 +114,7 @@ class GatewayMiddleware:
                 _check_values(headers, body)
                 self._check_open()  # it may have taken its time
                 with self._counted(context.client):
-                    act_for(Request(scope))
+                    set_zero_gpu_visitor(Request(scope))
                     await run_until_disconnect(self._app, scope, receive, send, body)
         finally:
             self.inside -= 1

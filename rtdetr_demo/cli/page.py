@@ -52,7 +52,7 @@ def serve(settings: Settings) -> None:
     page = build(service, front_end)
     end = _end_on_signals()
     if is_zero_gpu():
-        service.place_on_card()
+        service.preload_gpu_copy()
     address = launch(page, settings, listener, **launch_options(service, api, front_end))
     publish_tools(page)
     print(f"RT-DETR demo: open {address}", flush=True)

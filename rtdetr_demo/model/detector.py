@@ -40,7 +40,7 @@ MODEL_TYPES = ("rt_detr", "rt_detr_v2")
 
 
 def best_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU; where a card is lent for single calls, the CPU."""
+    """CUDA, else Apple's MPS, else the CPU; on a ZeroGPU Space the CPU."""
     return torch.device("cpu") if is_zero_gpu() else _present_device()
 
 
@@ -83,8 +83,8 @@ class Detector:
         self._plain: LRUCache[int, TorchBackend] = LRUCache(SHAPES)
         self._plain_guard = threading.Lock()
         self._preparing = threading.Lock()
-        self._placed: PreTrainedModel | None = None
-        self._on_card = False
+        self._gpu_model: PreTrainedModel | None = None
+        self._on_gpu = False
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
@@ -120,26 +120,26 @@ class Detector:
                 "Choose another checkpoint, or delete its files and download it again."
             ) from error
 
-    def place_on_card(self) -> None:
-        """On a ZeroGPU Space: have a copy of the weights put on every card that is lent.
+    def preload_gpu_copy(self) -> None:
+        """On a ZeroGPU Space: have a copy of the weights put on every GPU that is given.
 
         Only in the main thread and before the page opens is the Space's package there to do so.
         This process goes on with its own weights, on the CPU: they are what is exported. (The
         package also deletes the hub's files that lie behind what it takes, so it gets a copy.)
         """
-        self._placed = copy.deepcopy(self.model).to("cuda")  # type: ignore[arg-type]
+        self._gpu_model = copy.deepcopy(self.model).to("cuda")  # type: ignore[arg-type]
 
-    def move_to_card(self) -> None:
-        """Go over to the card that this process has been lent, in half precision if that agrees.
+    def to_gpu(self) -> None:
+        """Move to the GPU that this worker process was given, in half precision if that agrees.
 
-        What `place_on_card` has put there is used; other weights are moved now.
+        What `preload_gpu_copy` has put there is used; other weights are moved now.
         """
-        if self._on_card:
+        if self._on_gpu:
             return
-        self._on_card = True
+        self._on_gpu = True
         device = _present_device()
-        if self._placed is not None:
-            self.model = self._placed
+        if self._gpu_model is not None:
+            self.model = self._gpu_model
         elif device != self.device:
             self.model.to(device)  # type: ignore[arg-type]
         if device.type == "cuda" and _half_agrees(self.model, self.size):
@@ -221,7 +221,7 @@ class Detector:
         with self._plain_guard:
             backend = self._plain.get(count)
             if backend is None:
-                # A card that is lent for one call is gone before a recording pays.
+                # ZeroGPU takes the GPU back after one call, before a recording pays.
                 is_ours = self.device.type == "cuda" and not is_zero_gpu()
                 kind = CudaGraphBackend if is_ours else TorchBackend
                 backend = kind(StagedRTDetr(self.model, count).eval())

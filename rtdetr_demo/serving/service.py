@@ -22,7 +22,7 @@ from ..predictions import Predictions
 from ..settings import Settings
 from ..video.options import Options
 from ..video.runner import FrameDetector, with_detector
-from ..zero_gpu import is_zero_gpu, lend
+from ..zero_gpu import gpu_task, is_zero_gpu
 from .latency_worker import LatencyWorker
 from .scheduler import Queue
 from .scratch import Scratch
@@ -42,9 +42,9 @@ OWN_LOADS = 32
 
 log = logging.getLogger(__name__)
 
-LENT_SECONDS = 20
+GPU_TASK_SECONDS = 20
 """What one call on a ZeroGPU Space may take: a visitor has minutes a day."""
-LENT_FRAMES = 48
+GPU_TASK_FRAMES = 48
 """Frames of a video that go into one such call."""
 
 
@@ -66,7 +66,7 @@ class Service:
         self.latencies = LatencyWorker(settings.runtime)
         self.store = ModelStore(
             int(settings.model_memory_gb * 2**30),
-            # A card that is lent is not asked for while nobody looks: the first call measures.
+            # A GPU is not asked for while nobody looks: the first call measures.
             (lambda _: None) if is_zero_gpu() else self.latencies.add,
             self.latencies.remove,
         )
@@ -79,12 +79,12 @@ class Service:
             self.wanted = self.store.name_folder(Path(settings.checkpoint))
         self.active = self.wanted if self.store.is_here(self.wanted) else BUNDLED
         self.searching = True
-        self._run = lend(self._detect, LENT_SECONDS)
-        self._run_recorded = lend(self._inspect, LENT_SECONDS)
+        self._run = gpu_task(self._detect, GPU_TASK_SECONDS)
+        self._run_recorded = gpu_task(self._inspect, GPU_TASK_SECONDS)
         self.notice = "" if self.active == self.wanted else f"Looking for {self.wanted} on the hub."
 
-    def place_on_card(self) -> None:
-        """On a ZeroGPU Space: load what serves first, and have it on every card that is lent.
+    def preload_gpu_copy(self) -> None:
+        """On a ZeroGPU Space: load what serves first, and preload it on every GPU that is given.
 
         To be called in the main thread, before the page opens.
         """
@@ -93,7 +93,7 @@ class Service:
         except DemoError as error:
             self._serve_bundled(error)
             detector = self.store.get(BUNDLED)
-        detector.place_on_card()
+        detector.preload_gpu_copy()
 
     def start(self) -> None:
         """Load what serves, and look for what is wanted, in the background."""
@@ -158,15 +158,15 @@ class Service:
         shape: dict,
         measure: bool,
     ) -> tuple[list[Predictions], Latency | None]:
-        """Runs where the card is: on a ZeroGPU Space in a copy of this process."""
-        detector = self._on_card(checkpoint)
+        """Runs where the GPU is: on a ZeroGPU Space in a copy of this process."""
+        detector = self._on_gpu(checkpoint)
         found = detector.detect_batch(images, decoder_layers, **shape)
         return found, measure_latency(detector) if measure else None
 
-    def _on_card(self, checkpoint: str) -> "Detector":
+    def _on_gpu(self, checkpoint: str) -> "Detector":
         detector = self.store.get(checkpoint)
         if is_zero_gpu():
-            detector.move_to_card()
+            detector.to_gpu()
         return detector
 
     def frame_detector(self, detector: "Detector", options: Options) -> FrameDetector:
@@ -184,7 +184,7 @@ class Service:
                 every_layer=False,
             )
 
-        return FrameDetector(detector.class_names, detect, LENT_FRAMES)
+        return FrameDetector(detector.class_names, detect, GPU_TASK_FRAMES)
 
     def inspect(
         self,
@@ -201,7 +201,7 @@ class Service:
     ) -> "Inspection":
         from ..model.inspection import inspect
 
-        return inspect(self._on_card(checkpoint), image, queries=queries, size=size)
+        return inspect(self._on_gpu(checkpoint), image, queries=queries, size=size)
 
     def detector(self, checkpoint: str | None = None) -> "Detector":
         """The detector to use. Raises CheckpointError for one that is unknown, barred or absent."""

@@ -168,9 +168,9 @@ def test_pictures_are_detected_in_by_a_worker_that_was_lent_a_card(
 
 @pytest.mark.slow
 def test_a_spent_quota_of_a_visitor_is_a_sentence(space: str):
-    assert "No card could be lent" in detect(space, SPENT).text
+    assert "No GPU is available" in detect(space, SPENT).text
     page = Caller(space, headers={"X-IP-Token": SPENT})
-    assert "No card could be lent" in page("detect", {"example": "dogs.jpg"})["error"]
+    assert "No GPU is available" in page("detect", {"example": "dogs.jpg"})["error"]
 
 
 def _cgroup(folder: Path) -> Path:
@@ -223,7 +223,7 @@ def test_what_was_placed_on_the_card_detects_there(
     own = detector.model
     with monkeypatch.context() as patched:
         patched.setattr(torch.nn.Module, "to", lambda module, device: module)  # no card is here
-        service.place_on_card()
+        service.preload_gpu_copy()
     assert detector.model is own, "what is exported stays on the CPU"
     expected = detector.detect(noise)
     found = service.detect(noise)
@@ -238,9 +238,9 @@ def test_a_default_that_cannot_be_loaded_leaves_the_card_to_the_bundled_one(
     broken.mkdir()
     (broken / "config.json").write_text('{"model_type": "rt_detr"}')
     placed = []
-    monkeypatch.setattr(Detector, "place_on_card", lambda self: placed.append(self.checkpoint))
+    monkeypatch.setattr(Detector, "preload_gpu_copy", lambda self: placed.append(self.checkpoint))
     service = make_service(checkpoint=str(broken))
-    service.place_on_card()
+    service.preload_gpu_copy()
     assert placed == [service.active] == ["bundled"]
     assert "The bundled checkpoint serves instead of broken" in service.notice
 
