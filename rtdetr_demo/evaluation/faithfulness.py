@@ -1,8 +1,8 @@
 """Whether the places that a detection looked at are what it rests on.
 
-For each detection the share `BLOTTED` of the picture is painted over with the picture's mean colour
-in three ways: where most of its sampling weight lies; at random inside its box; at random outside.
-The more a way takes from its score, the more the detection rests on those pixels.
+For each detection the share `OCCLUDED_SHARE` of the picture is painted over with the picture's mean
+colour in three regions: where most of its sampling weight lies; at random inside its box; at random
+outside. The more a region takes from its score, the more the detection rests on those pixels.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ..model.detector import Detector
     from ..model.inspection import Inspection
 
-BLOTTED = 0.05
+OCCLUDED_SHARE = 0.05
 CELLS = 32
-"""Of the picture, a side: it is blotted out in whole cells."""
+"""Of the picture, a side: it is occluded in whole cells."""
 
 LITTLE_MORE = 1.25
-"""Falls within this factor are told as nearly alike."""
+"""Drops of the score within this factor are told as nearly alike."""
 
-WAYS = ("weight", "inside", "outside")
+REGIONS = ("weight", "inside", "outside")
 
 FILE = "faithfulness.json"
 """What was measured of a checkpoint, beside its weights: `shipped` reads it."""
@@ -37,9 +37,9 @@ FILE = "faithfulness.json"
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Mean fall of the score, over detections, for each way to blot out the same area.
+    """Mean drop of the score (`fall`), over detections, for each region; all are of the same area.
 
-    `wins`: the share of detections whose score falls more by `weight` than by each other way.
+    `wins`: the share of detections whose score drops more by `weight` than by each other region.
     `interval`: of the mean difference to `weight`, 95 %, by resampling pictures.
     """
 
@@ -57,7 +57,7 @@ class Faithfulness:
     def sentence(self) -> str:
         """What was found, for visitors, with what is to be thought of it."""
         fall = self.fall
-        more = {way for way, (low, _) in self.interval.items() if low > 0}
+        more = {region for region, (low, _) in self.interval.items() if low > 0}
         if more == {"inside", "outside"}:
             little = fall["weight"] < LITTLE_MORE * fall["inside"]
             verdict = "So a detection does rest on the places that it looked at" + (
@@ -72,8 +72,8 @@ class Faithfulness:
             verdict = "So these are not the places that a detection rests on: trust them with care."
         return (
             f"Put to the test on {self.detections} detections of this checkpoint in "
-            f"{self.pictures} photographs: blotting out the {100 * BLOTTED:.0f} % of the picture "
-            f"where most of the weight lies takes {fall['weight']:.2f} from a score of "
+            f"{self.pictures} photographs: blotting out the {100 * OCCLUDED_SHARE:.0f} % of the "
+            f"picture where most of the weight lies takes {fall['weight']:.2f} from a score of "
             f"{self.score:.2f}; as much at random inside the box takes {fall['inside']:.2f}, "
             f"outside it {fall['outside']:.2f}. {verdict}"
         )
@@ -81,14 +81,17 @@ class Faithfulness:
     def __str__(self) -> str:
         lines = [
             f"{self.detections} detections in {self.pictures} pictures, mean score "
-            f"{self.score:.3f}; {100 * BLOTTED:.0f} % of the picture blotted out",
+            f"{self.score:.3f}; {100 * OCCLUDED_SHARE:.0f} % of the picture blotted out",
             "where                  score falls by   `weight` takes more in   difference (95 %)",
             f"most sampling weight   {self.fall['weight']:14.3f}",
         ]
-        for way, words in (("inside", "at random, in the box"), ("outside", "at random, outside")):
-            low, high = self.interval[way]
+        for region, words in (
+            ("inside", "at random, in the box"),
+            ("outside", "at random, outside"),
+        ):
+            low, high = self.interval[region]
             lines.append(
-                f"{words:<22} {self.fall[way]:14.3f}   {100 * self.wins[way]:20.0f} %   "
+                f"{words:<22} {self.fall[region]:14.3f}   {100 * self.wins[region]:20.0f} %   "
                 f"{low:+.3f} to {high:+.3f}"
             )
         return "\n".join(lines)
@@ -97,9 +100,9 @@ class Faithfulness:
 def measure_faithfulness(
     detector: "Detector", images: list[Path], threshold: float = 0.5, seed: int = 0
 ) -> Faithfulness:
-    """Blot out what the detections above `threshold` after the last layer looked at.
+    """Occlude what the detections above `threshold` after the last layer looked at.
 
-    Left out are detections whose box is smaller than what is blotted out: there is no such area
+    Left out are detections whose box is smaller than what is occluded: there is no such area
     inside. Three passes for each detection.
     """
     from ..model.inspection import inspect
@@ -113,11 +116,11 @@ def measure_faithfulness(
             masks = _masks(found, query, random)
             if masks is None:
                 continue
-            blotted = [_blot(image, masks[way]) for way in WAYS]
-            left = [_score_left(found, query, one) for one in detector.detect_batch(blotted)]
+            occluded = [_occlude(image, masks[region]) for region in REGIONS]
+            left = [_score_left(found, query, one) for one in detector.detect_batch(occluded)]
             score = float(found.scores[-1, query])
-            falls = {way: score - now for way, now in zip(WAYS, left, strict=True)}
-            rows.append((number, score, falls))
+            drops = {region: score - now for region, now in zip(REGIONS, left, strict=True)}
+            rows.append((number, score, drops))
     return _summary(rows, len(images), random)
 
 
@@ -155,8 +158,8 @@ def weight_map(found: "Inspection", query: int) -> np.ndarray:
 def _masks(
     found: "Inspection", query: int, random: np.random.Generator
 ) -> dict[str, np.ndarray] | None:
-    """Cells to blot out in each way, bool [CELLS, CELLS]; None where the box is too small."""
-    count = round(BLOTTED * CELLS * CELLS)
+    """Cells to occlude for each region, bool [CELLS, CELLS]; None where the box is too small."""
+    count = round(OCCLUDED_SHARE * CELLS * CELLS)
     half_cells = 2 * CELLS / np.tile([found.width, found.height], 2)
     x0, y0, x1, y1 = found.boxes[-1, query] * half_cells
     middle = 2 * np.arange(CELLS) + 1  # of each cell, in half cells
@@ -178,7 +181,7 @@ def _chosen(cells: np.ndarray) -> np.ndarray:
     return mask.reshape(CELLS, CELLS)
 
 
-def _blot(image: Image.Image, mask: np.ndarray) -> Image.Image:
+def _occlude(image: Image.Image, mask: np.ndarray) -> Image.Image:
     pixels = np.array(image)
     large = Image.fromarray(mask.astype(np.uint8) * 255).resize(
         image.size, Image.Resampling.NEAREST
@@ -201,16 +204,16 @@ def _score_left(found: "Inspection", query: int, predictions: Any) -> float:
 def _summary(
     rows: list[tuple[int, float, dict[str, float]]], pictures: int, random: np.random.Generator
 ) -> Faithfulness:
-    falls = {way: np.array([row[2][way] for row in rows]) for way in WAYS}
+    drops = {region: np.array([row[2][region] for row in rows]) for region in REGIONS}
     of = np.array([row[0] for row in rows])
-    others = WAYS[1:]
+    others = REGIONS[1:]
     return Faithfulness(
         detections=len(rows),
         pictures=len(set(of.tolist())),
         score=float(np.mean([row[1] for row in rows])) if rows else 0.0,
-        fall={way: float(fall.mean()) if rows else 0.0 for way, fall in falls.items()},
-        wins={w: float((falls["weight"] > falls[w]).mean()) if rows else 0.0 for w in others},
-        interval={w: _interval(falls["weight"] - falls[w], of, random) for w in others},
+        fall={region: float(drop.mean()) if rows else 0.0 for region, drop in drops.items()},
+        wins={r: float((drops["weight"] > drops[r]).mean()) if rows else 0.0 for r in others},
+        interval={r: _interval(drops["weight"] - drops[r], of, random) for r in others},
     )
 
 

@@ -150,7 +150,7 @@ class _Canvas:
         picture = self._dark(0.5)
         pen = ImageDraw.Draw(picture, "RGBA")
         label = self.found.labels[-1, self.query]
-        for other in self.found.rivals(self.query):
+        for other in self.found.competing_queries(self.query):
             strength = int(60 + 195 * self.found.probabilities[stage, other, label])
             self._draw(pen, self._box(other, stage), (213, 217, 220, strength), 2)
         self._draw(pen, self._box(self.query, stage), self.color, 4)

@@ -52,7 +52,8 @@ class TokenAttention(nn.Module):
         """`shapes`: height and width of each map, in the order of the tokens."""
         super().__init__()
         self.heads, self.discrete = attention.heads, attention.discrete
-        self.weights, self.output, self.reach = attention.weights, attention.output, attention.reach
+        self.weights, self.output = attention.weights, attention.output
+        self.offset_scale = attention.offset_scale
         self.points = attention.points * len(shapes)
         # All x, then all y: operations on long rows are what the runtime does fast.
         offsets = attention.offsets
@@ -80,17 +81,17 @@ class TokenAttention(nn.Module):
         count, width = queries.shape[1:]
         x, y = F.linear(queries[0], self.offset_weight, self.offset_bias).chunk(2, -1)
         centre_x, centre_y, box_width, box_height = boxes[0].chunk(4, -1)
-        x = (centre_x + x * (box_width * self.reach)) * self.width
-        y = (centre_y + y * (box_height * self.reach)) * self.height
+        x = (centre_x + x * (box_width * self.offset_scale)) * self.width
+        y = (centre_y + y * (box_height * self.offset_scale)) * self.height
         weights = self.weights(queries).view(count, self.heads, self.points).softmax(-1)
         taps, shares = self._nearest(x, y) if self.discrete else self._bilinear(x, y)
         shape = (count, self.heads, self.points)
         where = torch.cat([one.view(shape) for one in taps], -1).int()
         weights = torch.cat([weights * share.view(shape) for share in shares], -1)
         rows = F.embedding(where.flatten(0, 1), maps[0][0])
-        seen = (weights.flatten(0, 1).unsqueeze(1) @ rows).view(count, self.heads, -1)
+        sampled = (weights.flatten(0, 1).unsqueeze(1) @ rows).view(count, self.heads, -1)
         total = weights.sum(-1, keepdim=True).transpose(0, 1)
-        value = seen.transpose(0, 1) @ self.value_weight + total * self.value_bias
+        value = sampled.transpose(0, 1) @ self.value_weight + total * self.value_bias
         return self.output(value.transpose(0, 1).reshape(1, count, width))
 
     def _nearest(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -118,7 +118,7 @@ class Inspection:
             raise BadInput("Nothing like this detection is found in this picture: detect again.")
         return query
 
-    def rivals(self, query: int, count: int = 8) -> list[int]:
+    def competing_queries(self, query: int, count: int = 8) -> list[int]:
         """Other queries that, at some stage, said the same class in the same place; strongest
         first, by their highest score at such a stage."""
         label = self.labels[-1, query]
@@ -201,7 +201,7 @@ class Inspection:
                     "takes": _rounded(self.attention[:, other, query], 5),
                     "gives": _rounded(self.attention[:, query, other], 5),
                 }
-                for other in self.rivals(query)
+                for other in self.competing_queries(query)
             ],
         }
 
@@ -231,18 +231,18 @@ def record(stages: StagedRTDetr, pixels: Tensor, size: tuple[int, int]) -> dict[
     energy, maps = _record_encoder(encode, pixels)
     logits, chosen, queries, boxes = encode.select(maps)
     shapes = tuple((int(one.shape[1]), int(one.shape[2])) for one in maps)
-    told, found = [logits[0, chosen[0]]], [boxes[0]]
-    seen: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    logits_by_stage, boxes_by_stage = [logits[0, chosen[0]]], [boxes[0]]
+    sampling: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     layer: Any
     for layer, head in zip(stages.layers, stages.heads, strict=True):
-        for kept, part in zip(seen, _record_layer(layer, queries, boxes, shapes), strict=True):
+        for kept, part in zip(sampling, _record_layer(layer, queries, boxes, shapes), strict=True):
             kept.append(part)
         queries, boxes = layer(queries, boxes, *maps)
-        told.append(head(queries)[0])
-        found.append(boxes[0])
+        logits_by_stage.append(head(queries)[0])
+        boxes_by_stage.append(boxes[0])
     scores, labels = logits[0].float().sigmoid().max(-1)
-    centre, extent = torch.stack(found).float().split(2, -1)
-    attention, places, weights = seen
+    centre, extent = torch.stack(boxes_by_stage).float().split(2, -1)
+    attention, places, weights = sampling
     scale = np.array(size, dtype=np.float32)
     corners = torch.cat([centre - extent / 2, centre + extent / 2], -1)
     return {
@@ -251,7 +251,7 @@ def record(stages: StagedRTDetr, pixels: Tensor, size: tuple[int, int]) -> dict[
         "token_labels": labels.cpu().numpy(),
         "chosen": chosen[0].cpu().numpy(),
         "boxes": corners.cpu().numpy() * np.tile(scale, 2),
-        "probabilities": torch.stack(told).float().sigmoid().cpu().numpy(),
+        "probabilities": torch.stack(logits_by_stage).float().sigmoid().cpu().numpy(),
         "places": torch.stack(places).float().cpu().numpy() * scale,
         "weights": torch.stack(weights).float().cpu().numpy(),
         "attention": torch.stack(attention).float().cpu().numpy(),
@@ -297,12 +297,12 @@ def _record_layer(
     weights as in `Inspection`."""
     position = layer.position(boxes)
     attention = _attention(layer.self_attention, queries + position)
-    met = layer.confer(queries, position)
-    look = layer.attention
-    places, weights = look.sample(met + position, boxes, len(shapes))
-    split = (*places.shape[1:3], len(shapes), look.points)
+    attended = layer.self_attend(queries, position)
+    cross_attention = layer.attention
+    places, weights = cross_attention.sample(attended + position, boxes, len(shapes))
+    split = (*places.shape[1:3], len(shapes), cross_attention.points)
     places, weights = places.view(*split, 2), weights.view(split)
-    if look.discrete:
+    if cross_attention.discrete:
         cells = places.new_tensor([(width, height) for height, width in shapes])[:, None]
         cell = torch.minimum((places * cells + 0.5).floor().clamp(min=0), cells - 1)
         places = (cell + 0.5) / cells
@@ -312,9 +312,9 @@ def _record_layer(
 def _attention(module: Any, queries: Tensor) -> Tensor:
     """Self-attention's weights [queries, queries], mean over heads."""
     shape = (queries.shape[1], -1, module.head_dim)
-    ask = module.q_proj(queries).view(shape).transpose(0, 1)
-    answer = module.k_proj(queries).view(shape).transpose(0, 1)
-    return (ask @ answer.transpose(1, 2) * module.scaling).softmax(-1).mean(0)
+    query = module.q_proj(queries).view(shape).transpose(0, 1)
+    key = module.k_proj(queries).view(shape).transpose(0, 1)
+    return (query @ key.transpose(1, 2) * module.scaling).softmax(-1).mean(0)
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[float]:

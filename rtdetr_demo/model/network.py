@@ -104,14 +104,14 @@ class DecoderLayer(nn.Module):
 
     def forward(self, queries: Tensor, boxes: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         position = self.position(boxes)
-        queries = self.confer(queries, position)
+        queries = self.self_attend(queries, position)
         queries = self.norm_2(queries + self.attention(queries + position, boxes, maps))
         queries = self.norm_3(queries + self.mlp(queries))
         # Not Tensor.logit, which OpenVINO cannot convert.
         logit = (boxes.clamp(min=1e-5) / (1 - boxes).clamp(min=1e-5)).log()
         return queries, (self.box_head(queries) + logit).sigmoid()
 
-    def confer(self, queries: Tensor, position: Tensor) -> Tensor:
+    def self_attend(self, queries: Tensor, position: Tensor) -> Tensor:
         """The queries after they have looked at each other."""
         attended, _ = self.self_attention(queries, position_embeddings=position)
         return self.norm_1(queries + attended)
@@ -127,38 +127,40 @@ class DeformableAttention(nn.Module):
         self.value_weight = module.value_proj.weight.detach()[..., None, None]
         self.value_bias = module.value_proj.bias.detach()
         self.output = module.output_proj
-        self.reach = getattr(module, "offset_scale", 0.5) / self.points
+        self.offset_scale = getattr(module, "offset_scale", 0.5) / self.points
         self.discrete = getattr(module, "method", "default") == "discrete"
 
     def forward(self, queries: Tensor, boxes: Tensor, maps: Maps) -> Tensor:
         batch, count, width = queries.shape
-        at, weights = self.sample(queries, boxes, len(maps))
-        at = at.transpose(1, 2).flatten(0, 1).split(self.points, 2)
-        seen = torch.cat([self._look(one, where) for one, where in zip(maps, at, strict=True)], -1)
+        locations, weights = self.sample(queries, boxes, len(maps))
+        by_map = locations.transpose(1, 2).flatten(0, 1).split(self.points, 2)
+        sampled = torch.cat(
+            [self._sample_map(one, within) for one, within in zip(maps, by_map, strict=True)], -1
+        )
         weights = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
-        return self.output((seen * weights).sum(-1).view(batch, width, count).transpose(1, 2))
+        return self.output((sampled * weights).sum(-1).view(batch, width, count).transpose(1, 2))
 
     def sample(self, queries: Tensor, boxes: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-        """Where each head looks, and how much each place counts.
+        """Where each head looks, and how much each location counts.
 
-        Gives places [batch, queries, heads, levels * points, 2] (x, y; 0 to 1 of the picture) and
-        weights [batch, queries, heads, levels * points], which sum to 1 in each head.
+        Gives locations [batch, queries, heads, levels * points, 2] (x, y; 0 to 1 of the picture)
+        and weights [batch, queries, heads, levels * points], which sum to 1 in each head.
         """
         shape = (*queries.shape[:2], self.heads, levels * self.points)
         offsets = self.offsets(queries).view(*shape, 2)
         weights = self.weights(queries).view(shape).softmax(-1)
-        at = boxes[:, :, None, None, :2] + offsets * (boxes[:, :, None, None, 2:] * self.reach)
-        return at, weights
+        scale = boxes[:, :, None, None, 2:] * self.offset_scale
+        return boxes[:, :, None, None, :2] + offsets * scale, weights
 
-    def _look(self, one: Tensor, where: Tensor) -> Tensor:
-        """Values [batch * heads, channels, queries, points] of a map at places from 0 to 1."""
+    def _sample_map(self, one: Tensor, locations: Tensor) -> Tensor:
+        """Values [batch * heads, channels, queries, points] of a map at locations from 0 to 1."""
         value = F.conv2d(one.permute(0, 3, 1, 2), self.value_weight, self.value_bias)
         height, width = value.shape[-2:]
-        value = value.reshape(where.shape[0], -1, height, width)
+        value = value.reshape(locations.shape[0], -1, height, width)
         if self.discrete:
-            where = where + 0.5 / where.new_tensor([width, height])
-            return F.grid_sample(value, 2 * where - 1, "nearest", "border", align_corners=False)
-        return F.grid_sample(value, 2 * where - 1, "bilinear", "zeros", align_corners=False)
+            locations = locations + 0.5 / locations.new_tensor([width, height])
+            return F.grid_sample(value, 2 * locations - 1, "nearest", "border", align_corners=False)
+        return F.grid_sample(value, 2 * locations - 1, "bilinear", "zeros", align_corners=False)
 
 
 class StagedRTDetr(nn.Module):

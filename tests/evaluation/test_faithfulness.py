@@ -9,9 +9,9 @@ import pytest
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.evaluation.faithfulness import (
-    BLOTTED,
     CELLS,
     FILE,
+    OCCLUDED_SHARE,
     Faithfulness,
     measure_faithfulness,
     shipped,
@@ -35,7 +35,7 @@ def test_every_way_blots_out_the_same_area_where_it_says(bundled):
     query = found.best(1)[0]
     ways = masks(found, query, np.random.default_rng(0))
     assert ways
-    assert {int(mask.sum()) for mask in ways.values()} == {round(BLOTTED * CELLS**2)}
+    assert {int(mask.sum()) for mask in ways.values()} == {round(OCCLUDED_SHARE * CELLS**2)}
     half_cells = 2 * CELLS / np.tile([found.width, found.height], 2)
     x0, y0, x1, y1 = found.boxes[-1, query] * half_cells
     for row, column in np.argwhere(ways["inside"]):

@@ -202,7 +202,7 @@ def test_what_is_not_there_is_not_found(dogs, label, layer, words):
 
 def test_rivals_say_the_same_of_the_same_place(dogs):
     winner = dogs.best(1)[0]
-    rivals = dogs.rivals(winner)
+    rivals = dogs.competing_queries(winner)
     assert rivals
     assert winner not in rivals
     for other in rivals:
