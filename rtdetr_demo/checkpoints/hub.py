@@ -11,7 +11,6 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,10 @@ from .files import CONFIGS, INDEX, WEIGHTS, shards, weight_files
 
 SPARE_BYTES = 2**28
 """What a download leaves free on the disk."""
-PATIENCE = 3.0
+HUB_TIMEOUT = 3.0
 """Seconds that the hub has for a first answer."""
+DOWNLOAD_TIMEOUT = 10.0
+"""Seconds that the hub has to answer once a download has begun."""
 
 # Plain HTTP downloads can be stopped at any chunk; the Xet client cannot.
 constants.HF_HUB_DISABLE_XET = True
@@ -63,7 +64,7 @@ def _is_whole(folder: Path) -> bool:
     return all((folder / name).is_file() for name in CONFIGS) and bool(weight_files(folder))
 
 
-def why_unreachable(checkpoint: str, seconds: float = PATIENCE) -> str | None:
+def why_unreachable(checkpoint: str, seconds: float = HUB_TIMEOUT) -> str | None:
     """None where the hub answers for this checkpoint in time; else a sentence that says why not."""
     pool = ThreadPoolExecutor(1)
     # Name resolution knows no timeout of its own, so the clock runs out here and not in the client.
@@ -72,7 +73,7 @@ def why_unreachable(checkpoint: str, seconds: float = PATIENCE) -> str | None:
     try:
         asked.result(seconds)
     except Exception as error:
-        return _reason(checkpoint, error)
+        return _reason(checkpoint, error, seconds)
     return None
 
 
@@ -109,7 +110,9 @@ class Download:
 
     def _run(self) -> None:
         try:
-            info = HfApi().model_info(self.checkpoint, files_metadata=True, timeout=10)
+            info = HfApi().model_info(
+                self.checkpoint, files_metadata=True, timeout=DOWNLOAD_TIMEOUT
+            )
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
             weights = WEIGHTS if WEIGHTS in sizes or INDEX not in sizes else INDEX
             wanted = [*CONFIGS, weights]
@@ -132,7 +135,7 @@ class Download:
             self.error = error
         except Exception as error:
             log.info("download of %s failed: %r", self.checkpoint, error)
-            self.error = CheckpointError(_reason(self.checkpoint, error))
+            self.error = CheckpointError(_reason(self.checkpoint, error, DOWNLOAD_TIMEOUT))
 
     def _check_room(self) -> None:
         if self.total_bytes > self._max_bytes:
@@ -166,7 +169,15 @@ class Download:
 _DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EIO)
 
 
-def _reason(checkpoint: str, error: BaseException) -> str:
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether a timeout is the cause, beneath whatever the HTTP client raises."""
+    while error and not isinstance(error, TimeoutError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _reason(checkpoint: str, error: BaseException, timeout: float) -> str:
+    """What went wrong; `timeout`: the seconds that the hub had to answer."""
     match error:
         case OfflineModeIsEnabled():
             return "The hub is switched off here (HF_HUB_OFFLINE is set)."
@@ -182,8 +193,8 @@ def _reason(checkpoint: str, error: BaseException) -> str:
             return "The hub refused us: check HF_TOKEN, or unset it."
         case HfHubHTTPError():
             return f"The hub answered with error {error.response.status_code}: try again later."
-        case FutureTimeout():
-            return f"The hub did not answer within {PATIENCE:.0f} seconds."
+        case _ if _timed_out(error):
+            return f"The hub did not answer within {timeout:.0f} seconds."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return "The disk is full: free some space, or set HF_HOME to a folder on another disk."
         case OSError(errno=number) if number in _DISK:

@@ -19,7 +19,7 @@ from .images import MAX_PIXELS, read_picture
 WORKERS = 3
 DEADLINE = 20.0
 """Seconds that one picture may take. The largest ordinary ones take three."""
-PATIENCE = 30.0
+DECODE_QUEUE_TIMEOUT = 30.0
 """Seconds that a picture waits for its turn."""
 LINE = 64
 """Pictures that wait for their turn at most."""
@@ -74,7 +74,7 @@ class DecoderPool:
                 raise Busy(_FULL)
             self._waiting += 1
         try:
-            if not self._slots.acquire(timeout=PATIENCE):
+            if not self._slots.acquire(timeout=DECODE_QUEUE_TIMEOUT):
                 raise Busy(_FULL)
         finally:
             with self._changed:
@@ -134,7 +134,7 @@ class DecoderPool:
     def _hold(self, cost: int) -> None:
         with self._changed:
             fits = self._changed.wait_for(
-                lambda: not self._held or self._held + cost <= self._max_bytes, PATIENCE
+                lambda: not self._held or self._held + cost <= self._max_bytes, DECODE_QUEUE_TIMEOUT
             )
             if not fits:
                 raise Busy(_FULL)

@@ -47,7 +47,7 @@ class Jobs:
 
     So are the oldest where their files take more than `max_bytes`, and an owner's oldest where
     theirs are more than a share of either (`quota.OWN_SHARE`). A job that nobody has asked for in
-    `patience` seconds is stopped. Each has a folder for its files. `what` names the work in
+    `abandon_timeout` seconds is stopped. Each has a folder for its files. `what` names the work in
     sentences: "videos".
     """
 
@@ -58,14 +58,14 @@ class Jobs:
         running: int = 2,
         kept: int = 20,
         max_bytes: float = float("inf"),
-        patience: float = 300.0,
+        abandon_timeout: float = 300.0,
     ):
         self._scratch = scratch
         self._what = what
         self._running = running
         self._kept = kept
         self._max_bytes = max_bytes
-        self._patience = patience
+        self._abandon_timeout = abandon_timeout
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -119,9 +119,9 @@ class Jobs:
         shutil.rmtree(self._scratch.path / self._what, ignore_errors=True)
 
     def _stop_abandoned(self) -> None:
-        while not self._closing.wait(min(5.0, self._patience / 2)):
+        while not self._closing.wait(min(5.0, self._abandon_timeout / 2)):
             for job in list(self._jobs.values()):
-                if job.running and time.monotonic() - job.asked > self._patience:
+                if job.running and time.monotonic() - job.asked > self._abandon_timeout:
                     log.info("nobody asks for a job any more: it is stopped")
                     job.stop.set()
 

@@ -33,7 +33,7 @@ from .service import Service
 TRIES = 3
 """Replicas that one picture is sent to, should they die over it."""
 
-PATIENCE = 60.0
+REPLICA_TIMEOUT = 60.0
 """Seconds that a picture may take at a replica, waiting there included."""
 
 BATCH = 8
@@ -153,7 +153,7 @@ class RemoteService(Service):
     def _start(self) -> None:
         while True:
             try:
-                found = self._models.describe.remote().result(timeout_s=PATIENCE)
+                found = self._models.describe.remote().result(timeout_s=REPLICA_TIMEOUT)
                 break
             except (RayActorError, TimeoutError, DeploymentUnavailableError) as error:
                 log.warning("no replica is ready: %s", error)
@@ -187,7 +187,7 @@ class RemoteService(Service):
         began = time.perf_counter()
         for left in reversed(range(TRIES)):
             try:
-                found = self._models.detect.remote(pixels, depth).result(timeout_s=PATIENCE)
+                found = self._models.detect.remote(pixels, depth).result(timeout_s=REPLICA_TIMEOUT)
                 break
             except RayActorError:
                 log.warning("a replica died over a picture; %d tries are left", left)

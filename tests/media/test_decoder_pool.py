@@ -110,7 +110,7 @@ def test_a_server_that_goes_down_does_not_wait_for_a_decoder(pool):
 
 
 def test_pictures_past_what_memory_is_for_wait_until_others_go(monkeypatch):
-    monkeypatch.setattr("rtdetr_demo.media.decoder_pool.PATIENCE", 0.5)
+    monkeypatch.setattr("rtdetr_demo.media.decoder_pool.DECODE_QUEUE_TIMEOUT", 0.5)
     pool = DecoderPool(workers=1, held_bytes=1_000_000)
     content = encoded(Image.new("RGB", (450, 450)))
     first = pool.read(content)
@@ -145,7 +145,7 @@ import time
 from PIL import Image
 from rtdetr_demo.media import decoder_pool
 
-decoder_pool.PATIENCE = 600  # this is about memory, on however slow a machine
+decoder_pool.DECODE_QUEUE_TIMEOUT = 600  # this is about memory, on however slow a machine
 
 def megabytes():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

@@ -93,7 +93,7 @@ def test_jobs_past_their_bytes_go_oldest_first(scratch):
 
 
 def test_a_job_that_nobody_asks_for_ends_and_one_that_is_asked_for_does_not(scratch):
-    jobs = Jobs(scratch, "videos", patience=0.5)
+    jobs = Jobs(scratch, "videos", abandon_timeout=0.5)
     stopped = threading.Event()
 
     def work(job: Job) -> str:
