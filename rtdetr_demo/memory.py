@@ -7,7 +7,8 @@ from contextlib import suppress
 
 
 def trim() -> None:
-    """Give the system back what Python has freed: glibc keeps tens of megabytes a thread."""
+    """Collect garbage and return freed heap to the system (glibc `malloc_trim`); no effect beyond
+    collection elsewhere. glibc otherwise keeps tens of megabytes a thread."""
     gc.collect()
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):

@@ -52,6 +52,7 @@ class Detection(NamedTuple):
     ymax: float
 
     def to_json(self) -> dict:
+        """As transformers' pipeline gives it: label, score and whole-pixel `box` by its corners."""
         corners = ("xmin", "ymin", "xmax", "ymax")
         return {
             "label": self.label,

@@ -61,7 +61,7 @@ _MEANINGS = {
 
 
 def documented(*statuses: int) -> dict[int | str, dict]:
-    """What FastAPI says of these statuses in the schema."""
+    """OpenAPI `responses` entries for these statuses."""
     return {status: {"model": Error, "description": _MEANINGS[status]} for status in statuses}
 
 

@@ -98,6 +98,7 @@ class Parts:
         return count
 
     def remove(self) -> None:
+        """Delete the folder and every part in it."""
         self._storage.rm(self._root, recursive=True)
 
     def _path(self, number: int) -> str:

@@ -116,6 +116,7 @@ class ModelStore:
         self.drop_excess(checkpoint, needed)
 
     def loaded(self) -> list[str]:
+        """Names of the checkpoints in memory, least recently used first."""
         with self._lock:
             return [name for name, future in self._detectors.items() if future.done()]
 

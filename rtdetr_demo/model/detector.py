@@ -165,6 +165,7 @@ class Detector:
 
     @property
     def precision(self) -> str:
+        """The weights' dtype, such as "float32"."""
         return str(self.model.dtype).removeprefix("torch.")
 
     def accelerate(

@@ -99,7 +99,10 @@ class Jobs:
         return job
 
     def get(self, name: str) -> Job:
-        """Raises Expired where there is none of this name (any more)."""
+        """The job named `name`; also resets its abandon timer.
+
+        Raises Expired if it was never started or has been deleted.
+        """
         with self._lock:
             job = self._jobs.get(name)
             if job is not None:

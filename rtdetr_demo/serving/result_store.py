@@ -77,7 +77,7 @@ class ResultStore:
         return result
 
     def get(self, name: str) -> Result:
-        """Raises Expired where there is none of this name (any more)."""
+        """The result named `name`. Raises Expired if it has been deleted."""
         with self._lock:
             result = self._kept.get(name)
         if result is None:

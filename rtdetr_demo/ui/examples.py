@@ -68,7 +68,8 @@ def index() -> list[dict]:
 
 
 def stamp(example: str) -> str:
-    """Names the content that predictions were made of: the bundled weights and the picture."""
+    """First 16 hex digits of SHA-256 over the bundled checkpoint and the example picture; changes
+    when predictions must be remade."""
     digest = hashlib.sha256()
     for path in (
         *(BUNDLED_FOLDER / name for name in sorted([*CONFIGS, INDEX])),

@@ -40,7 +40,7 @@ class Options:
     size: int | None = None
 
     def check(self) -> "Options":
-        """Raises BadInput for a value out of range."""
+        """Return self. Raises BadInput for a value out of range."""
         check_threshold(self.threshold)
         if not 1 <= self.stride <= 100:
             raise BadInput("The stride is a whole number from 1 to 100.")
