@@ -189,7 +189,9 @@ class Dispatcher:
             if name not in self._loading:
                 self._loading[name] = Future()
                 threading.Thread(target=self._load, args=(name,), daemon=True).start()
-            error = self._loading[name].done() and self._loading.pop(name).exception()
+            error = None
+            if self._loading[name].done():
+                error = self._loading.pop(name).exception()
         if error:
             raise error
         raise Loading(f"{name} is being loaded. Send this again in a few seconds.")
@@ -242,7 +244,8 @@ class Dispatcher:
         def ended(fetching: asyncio.Future) -> None:
             self._fetches.release()
             own.release()
-            fetching.cancelled() or fetching.exception()  # whoever wanted to know may be gone
+            if not fetching.cancelled():
+                fetching.exception()  # mark as retrieved: whoever wanted to know may be gone
 
         # A fetch under way cannot be stopped: it goes on, and counts, though its client is gone.
         fetching = asyncio.get_running_loop().run_in_executor(self._fetchers, self._get, url)

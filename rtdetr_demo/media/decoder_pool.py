@@ -61,7 +61,7 @@ class DecoderPool:
     def start(self) -> None:
         """Have the workers ready before the first picture comes."""
         with suppress(RuntimeError, CancelledError):
-            self._pool.schedule(bool).result()
+            self._pool.schedule(_warm_up).result()
 
     def read(self, content: bytes) -> Image.Image:
         """Decode a picture: upright, RGB, first frame.
@@ -152,6 +152,10 @@ class DecoderPool:
             time.sleep(1)
             self._freed.clear()
             memory.trim()
+
+
+def _warm_up() -> None:
+    """Nothing: a worker that has run it has started, and imported this module."""
 
 
 def _decode(content: bytes) -> tuple[tuple[int, int], bytes]:

@@ -88,7 +88,10 @@ class Scratch:
         old = (one for one in found if _touched(one) < limit and not one.is_socket())
         for path in sorted(old, reverse=True):
             try:  # in reverse, what is inside a folder comes before it
-                path.rmdir() if path.is_dir() else path.unlink()
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
             except OSError:
                 pass  # not empty, or gone meanwhile
 
