@@ -23,7 +23,8 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 where it worked, 1 where it could not, 2 where it was called wrongly."""
+    """Run one command and return its exit status: 0 where it worked, 1 where it could not, 2 where
+    it was called wrongly, 130 where it was interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="python -m rtdetr_demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,7 +1,7 @@
 """From the outside world to one upright RGB picture.
 
-Nothing here trusts a name, a header or a host: bytes decide what a file is, sizes are checked
-before pixels are decoded, and addresses are checked after names are resolved.
+Nothing here trusts a name or a header: bytes decide what a file is, and sizes are checked before
+pixels are decoded.
 """
 
 import base64

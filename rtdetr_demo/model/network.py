@@ -2,7 +2,7 @@
 
 The weights and most modules are those of a loaded transformers model; what training alone needs is
 left out. Cutting the decoder is then a matter of running fewer stages, whatever runs them (see
-`runtimes`). Boxes are centre x, centre y, width, height, from 0 to 1 of the picture.
+`backends`). Boxes are centre x, centre y, width, height, from 0 to 1 of the picture.
 
 Source: Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, CVPR 2024; for the sampling of
 points, Zhu et al., Deformable DETR, ICLR 2021, and Lv et al., RT-DETRv2, 2024.

@@ -1,4 +1,4 @@
-"""The whole page: a heading, and one tab per way in."""
+"""The Gradio Blocks that hold the front end, and its launch options."""
 
 from typing import Any
 
