@@ -46,7 +46,10 @@ _exporting = threading.Lock()
 def export(detector: Detector, cache: Path) -> Path:
     """Write the detector's files into a folder of `cache`, unless they are there; gives the folder.
 
-    It holds `manifest.json` and the files that this names. Takes some seconds the first time.
+    It holds `manifest.json` (`version`, `checkpoint`, `class_names`, `decoder_layers`, `queries`,
+    `preprocess`, see `Preprocess.settings`, and `files`: the encoding stage first, then the layers
+    in order, each with `name`, `bytes` and `sha256`), and those files. Takes some seconds the first
+    time.
     Raises Unprocessable for a checkpoint whose pictures only its own processor can prepare.
     """
     preprocess = detector.preprocess.settings()
@@ -80,13 +83,6 @@ def export(detector: Detector, cache: Path) -> Path:
         total = sum(file["bytes"] for file in files)
         log.info("%s for browsers: %.1f MB", detector.checkpoint, total / 1e6)
         return folder
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `export` wrote: `version`, `checkpoint`, `class_names`, `decoder_layers`, `queries`,
-    `preprocess` (see `Preprocess.settings`) and `files`, the encoding stage first, then the layers
-    in order, each with `name`, `bytes` and `sha256`."""
-    return json.loads((folder / MANIFEST).read_text())
 
 
 def _fingerprint(detector: Detector) -> str:

@@ -17,9 +17,6 @@ UNREAD_SECONDS = 60.0
 """How long an answer waits to be read."""
 
 
-Outcome = Literal["success", "error", "queue_full", "validator_error"]
-
-
 @dataclass
 class _Call:
     address: str

@@ -52,7 +52,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
             )
         detector = service.detector(request.checkpoint)
         options = Options(
-            decoder_layers=min(detector.check_depth(request.decoder_layers), detector.depth),
+            decoder_layers=detector.check_depth(request.decoder_layers),
             threshold=request.threshold,
             classes=None if request.classes is None else tuple(request.classes),
             stride=request.stride,

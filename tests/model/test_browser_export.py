@@ -1,5 +1,6 @@
 """The files that a browser runs give what the detector gives."""
 
+import json
 import os
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from transformers import RTDetrImageProcessorPil, RTDetrV2Config, RTDetrV2ForObj
 
 from rtdetr_demo.checkpoints.loading import load
 from rtdetr_demo.errors import Unprocessable
-from rtdetr_demo.model.browser_export import export, read_manifest
+from rtdetr_demo.model.browser_export import MANIFEST, export
 from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.model.network import StagedRTDetr
 from rtdetr_demo.model.postprocess import topk_postprocess
 from tests.support.models import save, small
 
 CPU = torch.device("cpu")
+
+
+def read_manifest(folder: Path) -> dict:
+    return json.loads((folder / MANIFEST).read_text())
 
 
 def sessions(folder: Path) -> list[onnxruntime.InferenceSession]:
