@@ -37,10 +37,15 @@ class Gateway:
         await asyncio.to_thread(self._api.drain, seconds)
 
 
-def build(args: dict[str, Any], cpus: float = 1, gpus: float = 0) -> Application:
+def build(args: dict[str, Any]) -> Application:
+    """The application of a Serve file, where Ray wants a function of one argument. `args` are those
+    of `application`; cores and cards stand in the file's `ray_actor_options`."""
+    return application(args)
+
+
+def application(args: dict[str, Any], cpus: float = 1, gpus: float = 0) -> Application:
     """The application. `args` are fields of `Settings`, by default those of a server that others
-    can reach, and `replicas`: [min, max] (1, 4); `cpus` and `gpus` are those of each replica,
-    which a Serve file gives by its `ray_actor_options`."""
+    can reach, and `replicas`: [min, max] (1, 4); `cpus` and `gpus` are those of each replica."""
     settings: dict[str, Any] = {"host": "0.0.0.0", **args}
     min_replicas, max_replicas = settings.pop("replicas", (1, 4))
     known = Settings(**settings)

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         import ray
         from ray import serve
 
-        from ..api.replicated import NAME, build
+        from ..api.replicated import NAME, application
         from ..batch.cluster import connect
     except ImportError:
         raise BadInput("--ray needs packages: pip install -r requirements-ray.txt") from None
@@ -62,11 +62,9 @@ def run(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: end.set())
     serve.start(http_options={"host": options.host, "port": options.port})
     settings = {name: getattr(options, name) for name in ("checkpoint", "runtime", "host", "port")}
-    application = build(
-        {**settings, "replicas": (min_replicas, max_replicas)}, cpus=options.cpus, gpus=options.gpus
-    )
+    args = {**settings, "replicas": (min_replicas, max_replicas)}
     try:
-        gateway = serve.run(application, name=NAME)
+        gateway = serve.run(application(args, options.cpus, options.gpus), name=NAME)
         print(f"RT-DETR API: http://{options.host}:{options.port}/docs", flush=True)
         end.wait()
         gateway.drain.remote(DRAIN_SECONDS).result()

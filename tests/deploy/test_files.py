@@ -71,6 +71,7 @@ def test_compose_and_the_image_name_what_is_there():
 @pytest.mark.ray
 def test_ray_reads_its_serve_file():
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
     from ray.serve.schema import ServeDeploySchema
 
     from rtdetr_demo.api import replicated
@@ -79,7 +80,8 @@ def test_ray_reads_its_serve_file():
     [application] = ServeDeploySchema.model_validate(config).applications
     module, _, name = application.import_path.partition(":")
     assert module == replicated.__name__
-    built = getattr(replicated, name)(application.args)
+    builder = getattr(replicated, name)
+    built = call_user_app_builder_with_args_if_necessary(builder, application.args)
     names = {built._bound_deployment.name}
     names |= {part._bound_deployment.name for part in built._bound_deployment.init_args[1:]}
     assert names == {one.name for one in application.deployments}
