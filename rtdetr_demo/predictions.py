@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -28,16 +28,20 @@ def check_threshold(threshold: object) -> float:
     return float(threshold)  # type: ignore[arg-type]
 
 
+def is_whole(number: object) -> TypeGuard[int]:
+    """Whether it is an int, and no bool."""
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
 def check_depth(decoder_layers: object, depth: int) -> int:
     """How many decoder layers to run, of `depth`; `None` is all. Raises BadInput for others."""
     if decoder_layers is None:
         return depth
-    whole = isinstance(decoder_layers, int) and not isinstance(decoder_layers, bool)
-    if not whole or not 1 <= decoder_layers <= depth:  # type: ignore[operator]
+    if not is_whole(decoder_layers) or not 1 <= decoder_layers <= depth:
         raise BadInput(
             f"This checkpoint has {depth} decoder layers: choose a whole number from 1 to {depth}."
         )
-    return decoder_layers  # type: ignore[return-value]
+    return decoder_layers
 
 
 class Detection(NamedTuple):

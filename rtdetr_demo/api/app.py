@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import __version__
-from ..errors import Loading
+from ..errors import GOING_DOWN, Loading
 from ..serving.service import Service
 from . import detect, inspect, models
 from . import openai_chat as chat
@@ -94,7 +94,7 @@ class Api:
     def _readiness(self) -> None:
         """Raises DemoError while pictures cannot be taken."""
         if self._gateway.closing:
-            raise Refusal(503, "This server is going down.", "shutting_down")
+            raise Refusal(503, GOING_DOWN, "shutting_down")
         if self.service.active not in self.service.store.loaded():
             raise Loading(f"{self.service.active} is being loaded.")
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from ..errors import Busy, CheckpointError, DemoError, TooManyRequests
+from ..errors import INTERNAL_ERROR, Busy, CheckpointError, DemoError, TooManyRequests
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def error_response(error: DemoError, headers: Mapping[str, str] | None = None) -
 
 def internal_error() -> DemoError:
     """What a client hears of an error that we did not foresee."""
-    return DemoError("Something went wrong here. Try again; the log has the details.")
+    return DemoError(INTERNAL_ERROR)
 
 
 def handle_errors(app: FastAPI) -> None:

@@ -20,8 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import metrics
-from ..errors import DemoError, TooManyRequests
-from ..serving.scheduler import GOING_DOWN
+from ..errors import GOING_DOWN, DemoError, TooManyRequests
 from .auth import Client, Keys, RequestContext, set_zero_gpu_visitor
 from .errors import Refusal, error_response, internal_error
 from .hosts import FORWARDING

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..batch.inputs import read
 from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
 from ..errors import BadInput
@@ -103,8 +104,4 @@ def _picture(path: Path | None) -> Image.Image:
     if path is None:
         noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         return Image.fromarray(noise)
-
-    try:
-        return read_picture(path.read_bytes())
-    except OSError as error:
-        raise BadInput(f"{path} could not be read: {error.strerror}.") from None
+    return read_picture(read(str(path)))

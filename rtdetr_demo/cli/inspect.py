@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..batch.inputs import read
 from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER
 from ..checkpoints.loading import load
 from ..errors import BadInput
@@ -14,7 +15,6 @@ from ..evaluation.faithfulness import (
     shipped,
     weights_digest,
 )
-from ..media.fetch import fetch
 from ..media.images import read_picture
 from ..media.inspection_pictures import write_inspection
 from ..model.inspection import inspect
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not options.picture or not options.out:
         raise BadInput("Give a picture and --out DIR, or --faithfulness INSTANCES IMAGES.")
-    image = read_picture(_read(options.picture))
+    image = read_picture(read(options.picture))
     found = inspect(load(options.checkpoint), image)
     query = found.ranked(options.object)
     try:
@@ -68,15 +68,6 @@ def run(options: argparse.Namespace) -> int:
     for path in written:
         print(path)
     return 0
-
-
-def _read(picture: str) -> bytes:
-    if picture.startswith(("http://", "https://")):
-        return fetch(picture)
-    try:
-        return Path(picture).read_bytes()
-    except OSError as error:
-        raise BadInput(f"{picture} could not be read: {error.strerror}.") from None
 
 
 def _figures(report: Faithfulness, checkpoint: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .. import memory
 from ..children import child_context, settle_as_child
-from ..errors import Busy, DamagedPicture, Unprocessable
+from ..errors import GOING_DOWN, Busy, DamagedPicture, Unprocessable
 from .images import MAX_PIXELS, read_picture
 
 WORKERS = 3
@@ -129,7 +129,7 @@ class DecoderPool:
                 "JPEG or PNG and send that."
             ) from None
         except (CancelledError, RuntimeError):
-            raise Busy("This server is going down. Send this to it again in a moment.") from None
+            raise Busy(GOING_DOWN) from None
 
     def _hold(self, cost: int) -> None:
         with self._changed:

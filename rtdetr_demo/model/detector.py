@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..cpus import cpu_quota
 from ..errors import BadInput, Cancelled, CheckpointError
-from ..predictions import Predictions, Timing, check_depth
+from ..predictions import Predictions, Timing, check_depth, is_whole
 from ..zero_gpu import is_zero_gpu
 from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .backends import CudaGraphBackend, OpenVinoBackend, Runtime, TorchBackend
@@ -162,6 +162,16 @@ class Detector:
         height, width = self.size
         strides = self.model.config.feat_strides
         return sum(-(-height // stride) * -(-width // stride) for stride in strides)
+
+    @property
+    def query_range(self) -> tuple[int, int]:
+        """The fewest and the most queries that a pass may have."""
+        return min(10, self.queries), self.queries
+
+    @property
+    def size_range(self) -> tuple[int, int]:
+        """The least and the largest input size in pixels."""
+        return 128, max(640, *self.size)
 
     @property
     def precision(self) -> str:
@@ -342,27 +352,22 @@ class Detector:
         return check_depth(decoder_layers, self.depth)
 
     def check_queries(self, queries: int | None) -> int:
-        """The number of queries. Raises BadInput unless it is from 10 to the checkpoint's own."""
+        """The number of queries. Raises BadInput outside `query_range`."""
         if queries is None:
             return self.queries
-        if not _is_whole(queries) or not min(10, self.queries) <= queries <= self.queries:
-            raise BadInput(
-                f"This checkpoint has {self.queries} queries: choose from 10 to {self.queries}."
-            )
+        fewest, most = self.query_range
+        if not is_whole(queries) or not fewest <= queries <= most:
+            raise BadInput(f"This checkpoint has {most} queries: choose from {fewest} to {most}.")
         return queries
 
     def check_size(self, size: int | None) -> tuple[int, int]:
         """Height and width of the input. Raises BadInput for a size that the maps cannot have."""
         if size is None:
             return self.size
-        largest = max(640, *self.size)
-        if not _is_whole(size) or size % 32 or not 128 <= size <= largest:
-            raise BadInput(f"The input size is a multiple of 32 from 128 to {largest} pixels.")
+        least, largest = self.size_range
+        if not is_whole(size) or size % 32 or not least <= size <= largest:
+            raise BadInput(f"The input size is a multiple of 32 from {least} to {largest} pixels.")
         return size, size
-
-
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)
 
 
 @torch.inference_mode()

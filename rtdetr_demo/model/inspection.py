@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import BadInput
+from ..predictions import is_whole
 from .detector import Detector
 from .network import DecoderLayer, EncoderStage, StagedRTDetr
 from .scheduler import DEVICE_LOCK
@@ -97,7 +98,7 @@ class Inspection:
     def ranked(self, rank: int) -> int:
         """The query that scores `rank`th highest after the last layer; 1 is the best. Raises
         BadInput unless there are so many."""
-        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= len(self.chosen):
+        if not is_whole(rank) or not 1 <= rank <= len(self.chosen):
             raise BadInput(f"Choose an object by its rank, from 1 to {len(self.chosen)}.")
         return self.best(rank)[-1]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import memory
-from ..errors import Busy, DemoError, Expired
+from ..errors import INTERNAL_ERROR, Busy, DemoError, Expired
 from .quota import past_quota
 from .scratch import Scratch, folder_bytes
 
@@ -135,7 +135,7 @@ class Jobs:
             job.error = str(error)
         except Exception:
             log.exception("%s failed", self._what)
-            job.error = "Something went wrong here. Try again; the log has the details."
+            job.error = INTERNAL_ERROR
         if job.error:
             shutil.rmtree(job.folder, ignore_errors=True)
         memory.trim()

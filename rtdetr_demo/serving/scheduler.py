@@ -16,14 +16,11 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from .. import metrics
-from ..errors import Busy, TooLarge, TooManyRequests
+from ..errors import GOING_DOWN, Busy, TooLarge, TooManyRequests
 from ..model.scheduler import FairLock
 from ..predictions import Predictions
 
 T = TypeVar("T")
-
-GOING_DOWN = "This server is going down. Send this to it again in a moment."
-
 
 MAX_WAITING_OUTSIDE = 64
 """Tasks that may have released their worker slot at once; see `Queue.slot_released`."""

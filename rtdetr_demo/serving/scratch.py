@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import DemoError, DiskFull
+from ..errors import GOING_DOWN, DemoError, DiskFull
 
 PREFIX = "rtdetr-demo-"
 SWEEP_SECONDS = 60.0
@@ -139,7 +139,7 @@ class Scratch:
                     raise DemoError(f"{self.path} was taken by another user: restart this server.")
                 return
             if self._closed.is_set():
-                raise DemoError("This server is going down.")
+                raise DemoError(GOING_DOWN)
             log.warning("%s was deleted from outside; it is made again", self.path)
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.release()

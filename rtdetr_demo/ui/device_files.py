@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..media.colors import class_color, text_color
 from .front_end import FOREVER, file_headers, media_type
-from .pictures import EXAMPLES, file_inside
+from .pictures import EXAMPLES, colors, file_inside
 
 if TYPE_CHECKING:
     from ..model.detector import Detector
@@ -31,11 +30,8 @@ class DeviceFiles:
         from ..model.browser_export import MANIFEST, export
 
         made = export(detector, self._folder)
-        colors = {
-            name: [class_color(name), text_color(class_color(name))]
-            for name in detector.class_names
-        }
-        return {"manifest": f"../models/{made.name}/{MANIFEST}", "colors": colors}
+        manifest = f"../models/{made.name}/{MANIFEST}"
+        return {"manifest": manifest, "colors": colors(detector.class_names)}
 
     def response(self, path: str) -> Response | None:
         """The answer to a request for `path`, which begins after "page/"; None if it is not ours.

@@ -104,7 +104,7 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
         content = predictions.for_browser(lowest=LOWEST_SCORE)
         del content["timing_ms"]
         found = {label for layer in content["layers"] for label in layer["labels"]}
-        known = colors(predictions)
+        known = colors(predictions.class_names)
         content["colors"] = {
             predictions.class_names[i]: known[predictions.class_names[i]] for i in sorted(found)
         }

@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ..errors import BadInput, DemoError, TooLarge
+from ..errors import INTERNAL_ERROR, BadInput, DemoError, TooLarge
 from ..media import images as sources
 from ..serving.scheduler import ViewerLimiter
 from ..serving.service import Service
@@ -151,7 +151,7 @@ class _Connection:
             answer = {"error": str(error)}
         except Exception:
             log.exception("a frame failed")
-            answer = {"error": "Something went wrong here. Try again; the log has the details."}
+            answer = {"error": INTERNAL_ERROR}
         return json.dumps({"frame": number, **answer})
 
     def _detect(self, header: Header, picture: bytes) -> dict:
@@ -173,7 +173,7 @@ class _Connection:
             del answer["classes"]
         else:
             self._told = predictions.checkpoint
-            answer["colors"] = colors(predictions)
+            answer["colors"] = colors(predictions.class_names)
         answer["decoder_layers"] = depth
         answer["depth"] = detector.depth
         answer["runtime"] = detector.runtime(**header.shape).name

@@ -42,12 +42,12 @@ def server_functions(
         return {
             **predictions.for_browser(),
             "id": result.id,
-            "colors": colors(predictions),
+            "colors": colors(predictions.class_names),
             "picture": data_url(image, DISPLAY_SIZE),
             "runtime": detector.runtime(**request.shape).name,
             "limits": {
-                "queries": [min(10, detector.queries), detector.queries],
-                "size": [128, max(640, *detector.size)],
+                "queries": detector.query_range,
+                "size": detector.size_range,
                 "own": {"queries": detector.queries, "size": max(detector.size)},
             },
         }

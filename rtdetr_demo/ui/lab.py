@@ -93,7 +93,7 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
         # Once more: the first pass after loading is not what the next ones take.
         both = [service.detect(image, name) for name in names]
         return {
-            "sides": [{**one.for_browser(), "colors": colors(one)} for one in both],
+            "sides": [{**one.for_browser(), "colors": colors(one.class_names)} for one in both],
             "picture": data_url(image, DISPLAY_SIZE),
         }
 
@@ -102,11 +102,13 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
 
 def _fewer_queries(detector: "Detector") -> tuple[int, ...]:
     """A third, two thirds and all of the checkpoint's queries: 100, 200, 300 of 300."""
-    return tuple(max(10, round(detector.queries * k / 3)) for k in (1, 2, 3))
+    return tuple(max(detector.query_range[0], round(detector.queries * k / 3)) for k in (1, 2, 3))
 
 
 def _sizes(detector: "Detector") -> tuple[int, ...]:
     """From half of the checkpoint's own size to all of it in four steps: 320, 416, 544, 640."""
     own = min(detector.size)
-    steps = [max(128, round(own * share / 32) * 32) for share in (0.5, 0.66, 0.84, 1)]
+    steps = [
+        max(detector.size_range[0], round(own * share / 32) * 32) for share in (0.5, 0.66, 0.84, 1)
+    ]
     return tuple(dict.fromkeys(steps))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,6 @@ from pydantic import Field
 from ..errors import BadInput, TooLarge
 from ..media.colors import class_color, text_color
 from ..media.images import MAX_BYTES
-from ..predictions import Predictions
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .rpc import Request, ShapedRequest
@@ -82,11 +82,9 @@ def file_inside(folder: Path, path: Path) -> Path | None:
     return None
 
 
-def colors(predictions: Predictions) -> dict[str, list[str]]:
+def colors(class_names: Iterable[str]) -> dict[str, list[str]]:
     """For each class its colour and that of text on it."""
-    return {
-        name: [class_color(name), text_color(class_color(name))] for name in predictions.class_names
-    }
+    return {name: [class_color(name), text_color(class_color(name))] for name in class_names}
 
 
 def data_url(image: Image.Image, longest: int) -> str:

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.context import LocalContext
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from ..errors import DemoError
+from ..errors import INTERNAL_ERROR, DemoError
 from ..serving.jobs import Jobs
 from ..serving.scheduler import Queue
 
@@ -86,7 +86,7 @@ def server_function(
             if isinstance(error, DemoError):
                 return {"error": str(error)}
             log.error("%s failed", function.__name__, exc_info=error)
-            return {"error": "Something went wrong here. Try again; the log has the details."}
+            return {"error": INTERNAL_ERROR}
 
         def answer(request: Any = None) -> dict:
             try:
