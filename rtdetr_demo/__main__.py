@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train the bundled checkpoint",
     "evaluate": "measure AP per decoder depth on a COCO file",
     "inspect": "show why the model found an object",
+    "average": "average the weights of several trained folders",
     "examples": "make anew what the page ships of its example pictures",
     "static": "write the page as a folder for any static host",
 }
@@ -49,7 +50,7 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(f".cli.{name}", __package__)
     except ModuleNotFoundError as error:
-        extra = "-train" if name in ("train", "evaluate") else ""
+        extra = "-train" if name in ("train", "average", "evaluate") else ""
         sys.exit(f"{name} needs the package {error.name}: pip install -r requirements{extra}.txt")
 
 

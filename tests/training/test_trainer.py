@@ -14,11 +14,12 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import RTDetrForObjectDetection
 
+from rtdetr_demo.cli import average as average_command
 from rtdetr_demo.cli import train as command
 from rtdetr_demo.errors import BadInput
 from rtdetr_demo.training import dataset as train_data
 from rtdetr_demo.training import trainer as train
-from rtdetr_demo.training.architecture import build_model, export
+from rtdetr_demo.training.architecture import build_model, export, load_weights
 from rtdetr_demo.training.dataset import Augmentation
 from rtdetr_demo.training.losses import (
     FIRST_LAYER,
@@ -371,3 +372,47 @@ def test_only_a_query_that_repeats_a_better_one_of_its_class_is_a_duplicate():
     pushed = (logits.grad != 0).nonzero().tolist()
     assert pushed == [[0, 0, 1, 0]]
     assert logits.grad[0, 0, 1, 0] > 0, "the gradient lowers its score"
+
+
+def folder_of(parent: Path, names: list[str], value: float) -> Path:
+    """A trained folder all of whose floating-point weights are `value`."""
+    model = build_model(names, None)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.fill_(value)
+    folder = parent / f"{'-'.join(names)} {value}"
+    export(model, folder, 96)
+    return folder
+
+
+def average(out: Path, *parts: str) -> None:
+    parser = argparse.ArgumentParser()
+    average_command.add_arguments(parser)
+    average_command.run(parser.parse_args([str(out), *parts]))
+
+
+def test_an_average_is_weighted_and_loads(tmp_path: Path):
+    one, other = (folder_of(tmp_path, ["car", "dog"], value) for value in (1.0, 4.0))
+    average(tmp_path / "mean", f"{one}:2", f"{other}:1")
+    model = build_model(["car", "dog"], None)
+    load_weights(model, tmp_path / "mean")
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, torch.full_like(value, 2.0))
+    RTDetrForObjectDetection.from_pretrained(tmp_path / "mean")
+
+
+def test_what_has_no_average_is_an_error_in_words(tmp_path: Path):
+    one = folder_of(tmp_path, ["car", "dog"], 1.0)
+    other = folder_of(tmp_path, ["car", "cat"], 1.0)
+    for parts, words in [
+        ([f"{one}:1", f"{other}:1"], "differ in classes"),
+        ([f"{one}"], "not FOLDER:SHARE"),
+        ([f"{one}:0"], "not FOLDER:SHARE"),
+        ([f"{one}:nan"], "not FOLDER:SHARE"),
+        ([f"{tmp_path}:1"], "no folder that"),
+    ]:
+        with pytest.raises(BadInput, match=words):
+            average(tmp_path / "mean", *parts)
+    assert not (tmp_path / "mean").exists()
