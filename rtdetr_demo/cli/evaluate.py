@@ -3,12 +3,12 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
 from ..errors import BadInput
 from ..evaluation.coco import evaluate, plot
+from ..evaluation.instances import read_instances
 from ..settings import RUNTIMES
 
 
@@ -41,18 +41,3 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         plot(report, options.plot)
     return 0
-
-
-def read_instances(path: Path) -> dict[str, Any]:
-    """A COCO annotation file as it stands. Raises BadInput where it is none."""
-    try:
-        instances = json.loads(path.read_text())
-    except OSError as error:
-        raise BadInput(f"{path} could not be read: {error.strerror}.") from None
-    except ValueError:
-        raise BadInput(f"{path} is no JSON file.") from None
-    if not isinstance(instances, dict) or not all(
-        isinstance(instances.get(name), list) for name in ("images", "annotations", "categories")
-    ):
-        raise BadInput(f"{path} is no COCO file: it needs images, annotations and categories.")
-    return instances

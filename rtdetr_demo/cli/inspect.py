@@ -15,6 +15,7 @@ from ..evaluation.faithfulness import (
     shipped,
     weights_digest,
 )
+from ..evaluation.instances import read_instances
 from ..media.images import read_picture
 from ..media.inspection_pictures import write_inspection
 from ..model.inspection import inspect
@@ -80,13 +81,8 @@ def _figures(report: Faithfulness, checkpoint: str) -> dict[str, Any]:
 def _measure(
     instances: Path, images: Path, checkpoint: str, max_images: int | None
 ) -> Faithfulness:
-    try:
-        names = [entry["file_name"] for entry in json.loads(instances.read_text())["images"]]
-    except OSError as error:
-        raise BadInput(f"{instances} could not be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{instances} is no COCO file: it needs images with names.") from None
-    paths = [images / str(name) for name in names[:max_images]]
+    entries = read_instances(instances)["images"]
+    paths = [images / entry["file_name"] for entry in entries[:max_images]]
     if missing := next((path for path in paths if not path.is_file()), None):
         raise BadInput(f"{missing} is not there. Is {images} the folder of these pictures?")
     return measure_faithfulness(load(checkpoint), paths)

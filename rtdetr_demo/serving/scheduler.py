@@ -292,13 +292,13 @@ class ViewerLimiter:
     """Live viewers: at most `limit`, a quarter of them from one address, each with one frame under
     way.
 
-    A viewer who sends nothing for `patience` seconds has left.
+    A viewer who sends nothing for `idle_seconds` has left.
     """
 
-    def __init__(self, limit: int, patience: float = 5.0):
+    def __init__(self, limit: int, idle_seconds: float = 5.0):
         self._limit = limit
         self._share = max(1, limit // 4)
-        self._patience = patience
+        self._idle_seconds = idle_seconds
         self._guard = threading.Lock()
         self._seen: dict[str, float] = {}
         self._under_way: set[str] = set()
@@ -314,7 +314,7 @@ class ViewerLimiter:
             self._seen = {
                 name: seen
                 for name, seen in self._seen.items()
-                if now - seen < self._patience or name in self._under_way
+                if now - seen < self._idle_seconds or name in self._under_way
             }
             if viewer in self._under_way:
                 raise Busy("This viewer's frame before is not answered yet: one at a time.")
@@ -341,7 +341,7 @@ class ViewerLimiter:
             self._seen[viewer] = time.monotonic()
 
     def remove_viewer(self, viewer: str) -> None:
-        """Remove this viewer, without waiting for `patience`."""
+        """Remove this viewer, without waiting for `idle_seconds`."""
         with self._guard:
             self._under_way.discard(viewer)
             self._seen.pop(viewer, None)

@@ -13,6 +13,7 @@ from rtdetr_demo.cli import evaluate as command
 from rtdetr_demo.errors import BadInput
 from rtdetr_demo.evaluation import coco as module
 from rtdetr_demo.evaluation.coco import METRICS, evaluate, match_categories, plot, score
+from rtdetr_demo.evaluation.instances import read_instances
 from rtdetr_demo.predictions import Predictions, Timing
 
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 18, "name": "dog"}, {"id": 62, "name": "couch"}]
@@ -206,11 +207,20 @@ def test_the_command_prints_json_and_draws_the_figure(
     assert Image.open(figure).size[0] > 300
 
 
-def test_a_file_that_is_no_coco_file_is_an_error_in_words(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[", "no JSON file"),
+        ({"images": []}, "needs images, annotations and categories"),
+        ({"images": [{"id": 1}], "annotations": [], "categories": []}, "lacks file_name, height"),
+        ({"images": [], "annotations": [7], "categories": []}, "its annotations lacks area"),
+    ],
+)
+def test_a_file_that_is_no_coco_file_is_an_error_in_words(tmp_path: Path, content, words: str):
     path = tmp_path / "instances.json"
-    path.write_text('{"images": []}')
-    with pytest.raises(BadInput, match="no COCO file"):
-        command.read_instances(path)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(BadInput, match=words):
+        read_instances(path)
 
 
 def test_the_figure_starts_at_zero(small_set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -118,7 +118,7 @@ def test_one_address_has_a_quarter_of_the_viewers():
 
 
 def test_past_the_limit_a_viewer_is_told_to_wait_until_another_leaves():
-    viewers = ViewerLimiter(2, patience=0.2)
+    viewers = ViewerLimiter(2, idle_seconds=0.2)
     for name in ("a", "b"):
         viewers.begin_frame(name)
         viewers.end_frame(name)
