@@ -75,7 +75,8 @@ test("a photo that comes back after the camera is looked at as photos are now", 
   const { actions, store, answers } = page();
   const before = { ...resultOf({ example: "shipped.jpg" }, "old"), picture: "shipped.webp" };
   store.set({ result: { ...resultOf(null, "new"), picture: null } });
-  const done = actions.restore(before);
+  actions.photo = before;
+  const done = actions.restorePhoto();
   assert.equal(store.get().result, before);
   await undefined;
   answers[0]();
@@ -83,12 +84,26 @@ test("a photo that comes back after the camera is looked at as photos are now", 
   assert.equal(store.get().result.settings.checkpoint, "new");
 });
 
+test("a photo that comes back where it is not seen is not looked at again", async () => {
+  const { actions, store, asked, answers } = page();
+  const opened = actions.openPhoto({ file: "mine.jpg" });
+  answers[0]();
+  await opened;
+  const photo = store.get().result;
+  const live = { ...resultOf(null, "new"), picture: null };
+  store.set({ source: "video", result: live, runtime: "device" });
+  await actions.restorePhoto(); // as the camera leaves the stage
+  assert.equal(store.get().result, photo);
+  assert.equal(asked.length, 1);
+});
+
 test("a snapshot does not have the photo before it looked at again", async () => {
   const { actions, store, asked, answers } = page();
   const before = { ...resultOf({ example: "shipped.jpg" }, "old"), picture: "shipped.webp" };
   store.set({ result: { ...resultOf(null, "new"), picture: null } });
   const photo = { file: "snapshot.jpg" };
-  const restored = actions.restore(before); // as the camera leaves the stage
+  actions.photo = before;
+  const restored = actions.restorePhoto(); // as the camera leaves the stage
   const opened = actions.openPhoto(photo);
   answers[0]();
   await Promise.all([restored, opened]);

@@ -117,6 +117,38 @@ def test_another_source_lets_the_camera_go_and_puts_the_photo_back(spectator: Sp
     assert not spectator.is_filming()
 
 
+def test_the_photo_comes_back_by_way_of_the_video_too(spectator: Spectator):
+    spectator.wait_for("s.result.settings.checkpoint === s.status?.checkpoint && !s.busy")
+    title = spectator.state("s.result.title")
+    spectator.start()
+    spectator.page.get_by_role("tab", name="Video").click()
+    expect(spectator.page.get_by_role("button", name="Choose a video")).to_be_visible()
+    spectator.page.get_by_role("tab", name="Photo").click()
+    spectator.wait_for(f"s.result.title === {title!r}")
+    expect(spectator.page.locator("rt-stage .media > img")).to_be_visible()
+
+
+def test_who_leaves_the_camera_and_comes_back_at_once_is_not_told_of_a_frame_under_way(
+    spectator: Spectator,
+):
+    spectator.page.evaluate(  # answers take a while
+        "() => {const {set} = Object.getOwnPropertyDescriptor(WebSocket.prototype, 'onmessage');"
+        "Object.defineProperty(WebSocket.prototype, 'onmessage', {set(handle) {"
+        "set.call(this, (event) => setTimeout(handle, 1500, event))}})}"
+    )
+    spectator.start()
+    spectator.page.locator("rt-app").evaluate(
+        "(a) => {window.problems = []; a.app.store.subscribe(['problem'], "
+        "(s) => s.problem && window.problems.push(s.problem))}"
+    )
+    for _ in range(2):
+        spectator.page.get_by_role("tab", name="Photo").click()
+        spectator.page.get_by_role("tab", name="Camera").click()
+        spectator.page.get_by_role("button", name="Start the camera").click()
+        spectator.wait_for_frames(1)
+    assert spectator.page.evaluate("window.problems") == []
+
+
 def test_a_snapshot_becomes_a_photo(spectator: Spectator):
     spectator.start()
     spectator.page.get_by_role("button", name="Snapshot").click()

@@ -20,8 +20,8 @@ class RtCamera extends AppElement {
   log = new LiveLog();
   /** Counts starts and stops: a loop whose turn is over ends. */
   turn = 0;
-  /** Settles with the latest frame's answer; a new turn's first frame waits for the old one's. */
-  underWay = Promise.resolve();
+  /** Settles with the latest frame's answer, of any camera: a detector takes one at a time. */
+  static underWay = Promise.resolve();
   paused = false;
   mirror = true;
   unseen = false;
@@ -42,7 +42,6 @@ class RtCamera extends AppElement {
   }
 
   render() {
-    const before = this.app.store.get().result;
     this.innerHTML = `
       <video autoplay playsinline muted></video>
       <div class="idle">
@@ -88,7 +87,7 @@ class RtCamera extends AppElement {
       this.#stop();
       URL.revokeObjectURL(this.sample);
       this.app.store.set({ live: null });
-      this.app.actions.restore(before);
+      this.app.actions.restorePhoto();
     });
   }
 
@@ -222,7 +221,7 @@ class RtCamera extends AppElement {
   async #send(turn) {
     if (this.paused || document.hidden) await sleep(100);
     else if (!this.unseen) await Promise.race([this.#nextFrame(), sleep(500)]);
-    await this.underWay;
+    await RtCamera.underWay;
     if (turn !== this.turn || this.paused || document.hidden) return null;
     if (!this.unseen || !this.video.videoWidth) return null;
     this.unseen = false;
@@ -234,7 +233,7 @@ class RtCamera extends AppElement {
       return null;
     }
     const asked = this.app.detector().detectFrame(frame, { checkpoint, queries, size, depth });
-    this.underWay = asked.then(
+    RtCamera.underWay = asked.then(
       () => undefined,
       () => undefined,
     );

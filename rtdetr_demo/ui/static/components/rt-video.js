@@ -24,7 +24,6 @@ class RtVideo extends AppElement {
 
   render() {
     const { store, config } = this.app;
-    const before = store.get().result;
     const job = videoJob(this.app);
     const { videoMinutes = 0, videoBytes = 0 } = config.limits ?? {};
     this.innerHTML = `
@@ -66,7 +65,7 @@ class RtVideo extends AppElement {
     this.atEnd(() => {
       job.cancel();
       for (const address of this.addresses) URL.revokeObjectURL(address);
-      this.app.actions.restore(before);
+      this.app.actions.restorePhoto();
     });
   }
 

@@ -21,6 +21,8 @@ export class Actions {
   constructor(app) {
     this.app = app;
     this.turn = 0;
+    /** @type {Result | null} the last one of a photo */
+    this.photo = null;
     /** @type {Promise<void>} what was asked for last */
     this.underWay = Promise.resolve();
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -67,20 +69,18 @@ export class Actions {
   }
 
   /**
-   * Put a photo back that a camera or a video has stood before, unless there is another one; look at
-   * it again where checkpoint or runtime have changed meanwhile.
-   *
-   * @param {Result | null} before
+   * Put the photo back that a camera or a video has stood before, unless there is another one; look
+   * at it again, where it is seen, if checkpoint or runtime have changed meanwhile.
    */
-  async restore(before) {
+  async restorePhoto() {
     const { source, result } = this.state;
-    if (source !== "photo" || !before?.picture) return;
+    if (!this.photo) return;
     if (!result?.picture) {
       this.app.store.set({ problem: "" });
-      this.#show(before);
+      this.#show(this.photo);
     }
     await undefined; // another photo that takes its place is asked for now
-    await this.catchUp();
+    if (source === "photo") await this.catchUp();
   }
 
   /** Look at the picture on the stage again, with the settings of now. */
@@ -258,6 +258,7 @@ export class Actions {
     const { result: before, depth, compare, hidden } = this.state;
     const atFull = !before || depth === before.depth;
     const known = new Set(result.predictions.classes);
+    this.photo = result;
     this.app.store.set({
       result,
       depth: atFull ? result.depth : Math.min(depth, result.depth),
