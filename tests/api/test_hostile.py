@@ -273,7 +273,8 @@ def test_a_thousand_bad_keys_a_second(app: App):
     )
     assert set(statuses) == {b"401"}
     assert statuses.total() > 100 * pictures  # it was a flood
-    assert beside < 30 * alone
+    # 20 times when one alone took 1.9 s; it takes 1.45 s since: the same in seconds.
+    assert beside < 26 * alone
 
 
 def test_nonsense_on_the_line(app: App):
