@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Expired
 from rtdetr_demo.media.colors import class_color, text_color
 from rtdetr_demo.media.exporters import FORMS, annotate, render
-from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.predictions import Detection, Predictions, Selection, Timing
 from rtdetr_demo.serving.result_store import ResultStore
 from rtdetr_demo.serving.scratch import Scratch

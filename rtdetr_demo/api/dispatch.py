@@ -25,7 +25,7 @@ from .prompt import read_settings
 from .schemas import Settings
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 BATCH = 8
 """Pictures that go through a card together at most; there are two workers for each."""

@@ -12,10 +12,10 @@ from typing import TypeVar
 import torch
 from PIL import Image
 
+from ..detector.detector import Detector
 from ..errors import BadInput, DemoError
 from ..media.exporters import annotate
 from ..media.images import read_picture
-from ..model.detector import Detector
 from ..predictions import Detection, Predictions
 from .inputs import Picture, read
 from .rows import Row, RunInfo

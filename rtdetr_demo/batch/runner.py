@@ -9,7 +9,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from ..model.detector import Detector
+from ..detector.detector import Detector
 from .inputs import Picture
 from .journal import Journal
 from .pipeline import describe_run, detect_pictures

@@ -2,8 +2,8 @@
 
 import torch
 
+from ..detector.detector import Detector
 from ..errors import CheckpointError
-from ..model.detector import Detector
 from . import hub
 
 

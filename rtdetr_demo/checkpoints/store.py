@@ -17,7 +17,7 @@ from .catalog import BUNDLED, is_listed
 from .files import check_bounds, weights_bytes
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def _detector_class() -> "type[Detector]":
     # PyTorch and transformers take seconds to import, and a page must not wait for that.
     with quick_imports():
-        from ..model.detector import Detector
+        from ..detector.detector import Detector
     return Detector
 
 

@@ -15,10 +15,10 @@ from ..batch.storage import is_remote
 from ..batch.writers import writer_of
 from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
+from ..detector.detector import Detector
 from ..errors import BadInput, CheckpointError
 from ..media import exporters as export
 from ..media.images import read_picture
-from ..model.detector import Detector
 from ..predictions import Selection, check_threshold
 from ..settings import DEFAULT_CHECKPOINT, RUNTIMES
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..batch.inputs import read
 from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER
 from ..checkpoints.loading import load
+from ..detector.inspection import inspect
 from ..errors import BadInput
 from ..evaluation.faithfulness import (
     Faithfulness,
@@ -18,7 +19,6 @@ from ..evaluation.faithfulness import (
 from ..evaluation.instances import read_instances
 from ..media.images import read_picture
 from ..media.inspection_pictures import write_inspection
-from ..model.inspection import inspect
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
 
-from ..model.detector import Detector
+from ..detector.detector import Detector
 from ..predictions import Predictions
 from . import latency
 from .agreement import agreement

@@ -15,8 +15,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from ..detector.detector import Detector
 from ..errors import BadInput
-from ..model.detector import Detector
 from ..predictions import Predictions
 from .latency import Latency, measure_latency
 from .operating_point import OperatingPoint, duplicate_share, operating_point

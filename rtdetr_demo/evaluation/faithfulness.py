@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ..media.images import read_picture
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
-    from ..model.inspection import Inspection
+    from ..detector.detector import Detector
+    from ..detector.inspection import Inspection
 
 OCCLUDED_SHARE = 0.05
 CELLS = 32
@@ -105,7 +105,7 @@ def measure_faithfulness(
     Left out are detections whose box is smaller than what is occluded: there is no such area
     inside. Three passes for each detection.
     """
-    from ..model.inspection import inspect
+    from ..detector.inspection import inspect
 
     random = np.random.default_rng(seed)
     rows: list[tuple[int, float, dict[str, float]]] = []
@@ -192,7 +192,7 @@ def _occlude(image: Image.Image, mask: np.ndarray) -> Image.Image:
 
 def _score_left(found: "Inspection", query: int, predictions: Any) -> float:
     """The best score of the same class in the same place (IoU 0.5) after the last layer."""
-    from ..model.inspection import iou
+    from ..detector.inspection import iou
 
     label = found.labels[-1, query]
     same = (iou(predictions.boxes[-1], found.boxes[-1, query]) >= 0.5) & (

@@ -19,7 +19,7 @@ from scipy.optimize import nnls
 from ..errors import Cancelled
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 ROUNDS = 8
 """Timed rounds of one measurement."""

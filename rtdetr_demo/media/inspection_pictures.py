@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..model.inspection import MAP_STEPS, Inspection
+from ..detector.inspection import MAP_STEPS, Inspection
 from .colors import class_color
 
 SIDE = 960

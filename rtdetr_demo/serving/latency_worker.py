@@ -15,7 +15,7 @@ from ..evaluation.latency import Latency, measure_latency
 
 if TYPE_CHECKING:
     from ..checkpoints.store import ModelStore
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 PREPARE_AFTER_REQUESTS = 10
 """A shape that was asked for so often is worth the seconds that it takes to prepare a backend."""

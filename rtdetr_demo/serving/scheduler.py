@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from .. import metrics
+from ..detector.scheduler import FairLock
 from ..errors import GOING_DOWN, Busy, TooLarge, TooManyRequests
-from ..model.scheduler import FairLock
 from ..predictions import Predictions
 
 T = TypeVar("T")

@@ -28,8 +28,8 @@ from .scheduler import Queue
 from .scratch import Scratch
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
-    from ..model.inspection import Inspection
+    from ..detector.detector import Detector
+    from ..detector.inspection import Inspection
 
 WORKERS = 3
 """Pictures under way at once on a CPU: one in the model, one before it, one after."""
@@ -199,7 +199,7 @@ class Service:
     def _inspect(
         self, checkpoint: str, image: Image.Image, queries: int | None, size: int | None
     ) -> "Inspection":
-        from ..model.inspection import inspect
+        from ..detector.inspection import inspect
 
         return inspect(self._on_gpu(checkpoint), image, queries=queries, size=size)
 

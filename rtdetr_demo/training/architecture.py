@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessorPil
 
 from ..checkpoints.files import weight_files
+from ..detector.efficientnet_lite import EfficientNetLiteConfig, load_batch_normed
 from ..errors import BadInput
-from ..model.efficientnet_lite import EfficientNetLiteConfig, load_batch_normed
 
 SHARD_BYTES = 6_000_000
 

@@ -152,8 +152,8 @@ class Run:
 
     def validate(self) -> None:
         """Add each depth to `val.csv`; copy `latest` to `best` where its AP is the highest yet."""
+        from ..detector.detector import Detector
         from ..evaluation.coco import evaluate
-        from ..model.detector import Detector
 
         latest = self.args.out / "latest"
         instances = json.loads((self.args.val / "instances.json").read_text())

@@ -1,7 +1,7 @@
 """What a browser that detects by itself fetches beside the page's own files.
 
 All of it stands under "page/", next to the page's hashed folder: `models/` (see
-`model.browser_export`) and `originals/`, the example pictures as they are.
+`detector.browser_export`) and `originals/`, the example pictures as they are.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from .front_end import FOREVER, file_headers, media_type
 from .pictures import EXAMPLES, colors, file_inside
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 
 class DeviceFiles:
@@ -27,7 +27,7 @@ class DeviceFiles:
         """Where a checkpoint's manifest lies, relative to the page's files, and its classes'
         colours: `DeviceModel` of `types.js`. Takes some seconds the first time. Raises
         Unprocessable for a checkpoint that browsers cannot run."""
-        from ..model.browser_export import MANIFEST, export
+        from ..detector.browser_export import MANIFEST, export
 
         made = export(detector, self._folder)
         manifest = f"../models/{made.name}/{MANIFEST}"

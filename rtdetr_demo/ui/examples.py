@@ -21,7 +21,7 @@ from .front_end import STATIC
 from .pictures import EXAMPLES, colors
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 SHIPPED = STATIC / "examples"
 
@@ -87,7 +87,7 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
     the same weights give the same files.
     """
     # It brings PyTorch along, which a page that starts does not wait for.
-    from ..model.inspection import inspect
+    from ..detector.inspection import inspect
 
     folder.mkdir(parents=True, exist_ok=True)
     entries = []

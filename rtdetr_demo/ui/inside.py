@@ -15,7 +15,7 @@ from .pictures import Detect, picture_of, sent_file
 from .rpc import run_queued, server_function
 
 if TYPE_CHECKING:
-    from ..model.inspection import Inspection
+    from ..detector.inspection import Inspection
 
 KEPT = 8
 """Inspections that are held for whoever asks for another detection of the same picture: some

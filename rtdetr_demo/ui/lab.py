@@ -13,8 +13,8 @@ from .pictures import DISPLAY_SIZE, Detect, colors, data_url, picture_of
 from .rpc import JobRequest, Request, cancel_function, server_function, visitor
 
 if TYPE_CHECKING:
+    from ..detector.detector import Detector
     from ..evaluation.benchmark import Report
-    from ..model.detector import Detector
 
 
 class Subject(Request):

@@ -17,7 +17,7 @@ from .front_end import STATIC, FrontEnd
 from .pictures import EXAMPLES
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 TEMPLATES = STATIC / "site"
 CONFIG = "config.json"

@@ -21,7 +21,7 @@ from ..predictions import Predictions
 from .options import FILES, Limits, Options, Progress, Summary
 
 if TYPE_CHECKING:
-    from ..model.detector import Detector
+    from ..detector.detector import Detector
 
 GPU_BATCH = 8
 SILENT_SECONDS = 60.0

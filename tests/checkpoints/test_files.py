@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from rtdetr_demo.checkpoints.files import check_bounds, shards, weight_files
 from rtdetr_demo.checkpoints.hub import Download, _reason, local_folder
 from rtdetr_demo.checkpoints.store import ModelStore
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import CheckpointError
-from rtdetr_demo.model.detector import Detector
 from tests.support.models import random_model, save, small
 from tests.support.standin import HubStandIn
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rtdetr_demo.checkpoints.store import ModelStore
-from rtdetr_demo.model.detector import Detector
+from rtdetr_demo.detector.detector import Detector
 from tests.support.paths import REPO
 from tests.support.processes import wait_for
 

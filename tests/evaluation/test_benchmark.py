@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from rtdetr_demo.__main__ import main
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Cancelled
 from rtdetr_demo.evaluation.benchmark import PRODUCT_SIDE, Plan, measure
-from rtdetr_demo.model.detector import Detector
 
 
 @pytest.mark.load

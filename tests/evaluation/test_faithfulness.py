@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
+from rtdetr_demo.detector.detector import Detector
+from rtdetr_demo.detector.inspection import inspect
 from rtdetr_demo.evaluation.faithfulness import (
     CELLS,
     FILE,
@@ -20,8 +22,6 @@ from rtdetr_demo.evaluation.faithfulness import (
 )
 from rtdetr_demo.evaluation.faithfulness import _masks as masks
 from rtdetr_demo.media.images import read_picture
-from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.model.inspection import inspect
 from tests.support.paths import EXAMPLES
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Cancelled
 from rtdetr_demo.evaluation.latency import fit, low, measure_latency, take_turns, timed
-from rtdetr_demo.model.detector import Detector
 
 COSTS = np.array([3, 14, 4, *[1.1] * 6, 0.4])
 SUMS = np.hstack([np.ones((6, 3)), np.tri(6), np.ones((6, 1))])

@@ -50,7 +50,7 @@ ALONE = """
 import os, sys, time
 from PIL import Image
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
-from rtdetr_demo.model.detector import Detector
+from rtdetr_demo.detector.detector import Detector
 detector = Detector.load("bundled", BUNDLED_FOLDER)
 detector.accelerate()
 image = Image.open(sys.argv[1]).convert("RGB")

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from PIL import Image
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
-from rtdetr_demo.model.detector import Detector
+from rtdetr_demo.detector.detector import Detector
 from tests.support.app import App
 from tests.support.frames import message, picture, watching
 from tests.support.processes import seconds_of_cpu

@@ -10,8 +10,8 @@ import pytest
 from rtdetr_demo.checkpoints.catalog import BUNDLED
 from rtdetr_demo.checkpoints.files import CONFIGS, WEIGHTS
 from rtdetr_demo.checkpoints.hub import Download
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Cancelled, CheckpointError, Forbidden
-from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.serving.service import Service
 from tests.support.processes import wait_for
 from tests.support.services import MakeService

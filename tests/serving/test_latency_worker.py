@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Cancelled
-from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.serving.latency_worker import PREPARE_AFTER_REQUESTS, LatencyWorker
 from tests.support.processes import wait_for
 from tests.support.services import MakeService
@@ -97,7 +97,7 @@ def test_what_is_made_ready_in_the_background_is_measured_again(
         monkeypatch.setattr(self.torch_backend(), "name", "Faster", raising=False)
         return True
 
-    monkeypatch.setattr("rtdetr_demo.model.detector.Detector.accelerate", accelerate)
+    monkeypatch.setattr("rtdetr_demo.detector.detector.Detector.accelerate", accelerate)
     service = make_service(runtime="bf16", checkpoint=str(tiny))
     service.detector()
     wait_for(lambda: not service.latencies.measuring(tiny.name), 60)

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
+from rtdetr_demo.detector import detector as detector_module
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Busy
-from rtdetr_demo.model import detector as detector_module
-from rtdetr_demo.model.detector import Detector
 from tests.support.app import free_port, wait_until_ready
 from tests.support.caller import Caller
 from tests.support.paths import EXAMPLES, REPO

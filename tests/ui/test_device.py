@@ -12,9 +12,9 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from transformers import RTDetrResNetConfig
 
+from rtdetr_demo.detector.browser_export import WORTH_HALVING
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.media.images import read_picture
-from rtdetr_demo.model.browser_export import WORTH_HALVING
-from rtdetr_demo.model.detector import Detector
 from tests.support.app import App
 from tests.support.models import random_model, save
 from tests.support.paths import EXAMPLES, REPO

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Busy, Expired
-from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.serving.jobs import Job, Jobs
 from rtdetr_demo.serving.scratch import Scratch
 from rtdetr_demo.video.options import FILES, Options, Progress, Summary

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from rtdetr_demo.__main__ import main
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import BadInput, DiskFull, TooLarge
-from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.predictions import Detection, Predictions, Timing
 from rtdetr_demo.video.io import Frame, Reader, Writer
 from rtdetr_demo.video.options import Limits, Options, Progress

@@ -15,7 +15,7 @@ import { titleOf } from "./server_detector.js";
  * @typedef {import("./device_worker.js").Pass} Pass
  * @typedef {import("./file_cache.js").WantedFile} WantedFile
  *
- * @typedef {Object} Manifest  what `model/browser_export.py` writes beside the files
+ * @typedef {Object} Manifest  what `detector/browser_export.py` writes beside the files
  * @property {string} checkpoint
  * @property {string[]} class_names
  * @property {number} decoder_layers

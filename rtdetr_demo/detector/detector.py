@@ -21,9 +21,11 @@ from ..errors import BadInput, Cancelled, CheckpointError
 from ..predictions import Predictions, Timing, check_depth, is_whole
 from ..zero_gpu import is_zero_gpu
 from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
-from .backends import CudaGraphBackend, OpenVinoBackend, Runtime, TorchBackend
+from .backends import Runtime, TorchBackend
+from .cuda_graphs import CudaGraphBackend
 from .fusion import fuse
 from .network import SHAPES, StagedRTDetr
+from .openvino import OpenVinoBackend
 from .parity import check_parity
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess

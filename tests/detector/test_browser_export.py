@@ -12,11 +12,11 @@ from PIL import Image
 from transformers import RTDetrImageProcessorPil, RTDetrV2Config, RTDetrV2ForObjectDetection
 
 from rtdetr_demo.checkpoints.loading import load
+from rtdetr_demo.detector.browser_export import MANIFEST, export
+from rtdetr_demo.detector.detector import Detector
+from rtdetr_demo.detector.network import StagedRTDetr
+from rtdetr_demo.detector.postprocess import topk_postprocess
 from rtdetr_demo.errors import Unprocessable
-from rtdetr_demo.model.browser_export import MANIFEST, export
-from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.model.network import StagedRTDetr
-from rtdetr_demo.model.postprocess import topk_postprocess
 from tests.support.models import save, small
 
 CPU = torch.device("cpu")

@@ -1,9 +1,4 @@
-"""What runs the stages: PyTorch as it is, OpenVINO on a CPU, CUDA graphs on a card.
-
-All give the same: logits [batch, layers, queries, classes] and boxes [batch, layers, queries, 4] in
-float32, of every layer up to `depth` or of the last one alone. PyTorch serves from the start; the
-others need time to prepare, or special hardware, and are used once they have proved to agree.
-"""
+"""OpenVINO: the network compiled for a CPU."""
 
 import copy
 import functools
@@ -12,130 +7,21 @@ import sys
 import threading
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import Cancelled
+from .backends import BOX_TOLERANCE, SCORE_TOLERANCE
 from .network import StagedRTDetr
 
 log = logging.getLogger(__name__)
 
-SCORE_TOLERANCE = 1e-3
-BOX_TOLERANCE = 0.5 / 640
-"""How far another runtime may be from PyTorch: in score, and in box as a share of the picture."""
-
 HALF_TOLERANCE = 50
 """How many times further one in half precision may be, stage by stage."""
-
-
-class Runtime(Protocol):
-    """Runs the stages of one detector, for one number of queries; see this module."""
-
-    name: str
-
-    def run(self, pixels: Tensor, depth: int, every: bool) -> tuple[Tensor, Tensor]:
-        """Run `depth` decoder layers on pixels [batch, 3, height, width].
-
-        Gives logits and boxes of every layer where `every`, else of the last one alone.
-        """
-
-    def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
-        """The stages of a full pass by name, each to be called in its turn."""
-
-
-class TorchBackend:
-    """PyTorch, operation by operation, on any device."""
-
-    name = "PyTorch"
-
-    def __init__(self, stages: StagedRTDetr):
-        self.stages = stages
-
-    def run(self, pixels: Tensor, depth: int, every: bool) -> tuple[Tensor, Tensor]:
-        logits, boxes = self.stages(pixels, depth, every)
-        return logits.float(), boxes.float()
-
-    def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
-        stages, state = self.stages, tuple[Tensor, ...]()
-        encode = stages.encode
-
-        def run_encode() -> None:
-            nonlocal state
-            state = encode(pixels)
-
-        def run_layer(layer: nn.Module, head: nn.Module) -> None:
-            nonlocal state
-            queries, boxes = layer(*state)
-            head(queries)
-            state = (queries, boxes, *state[2:])
-
-        yield "backbone", lambda: encode.backbone(pixels)
-        yield "encoder", run_encode
-        for number, (layer, head) in enumerate(zip(stages.layers, stages.heads, strict=True), 1):
-            yield f"decoder layer {number}", functools.partial(run_layer, layer, head)
-
-
-class CudaGraphBackend(TorchBackend):
-    """PyTorch on a card, each (shape, depth) recorded once and then replayed in one go.
-
-    A shape is recorded when it comes a second time; one that cannot be recorded runs as it is.
-    """
-
-    name = "CUDA graphs"
-    KEPT = 24
-
-    def __init__(self, stages: StagedRTDetr):
-        super().__init__(stages)
-        self._graphs: OrderedDict[tuple, tuple[Any, Tensor, tuple[Tensor, Tensor]] | None] = (
-            OrderedDict()
-        )
-        self._seen: set[tuple] = set()
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def run(self, pixels: Tensor, depth: int, every: bool) -> tuple[Tensor, Tensor]:
-        key = (tuple(pixels.shape), depth, every)
-        if key not in self._graphs:
-            if key not in self._seen:
-                if len(self._seen) >= 8 * self.KEPT:
-                    self._seen.clear()
-                self._seen.add(key)
-                return super().run(pixels, depth, every)
-            self._graphs[key] = self._record(pixels, depth, every)
-            if len(self._graphs) > self.KEPT:
-                self._graphs.popitem(last=False)
-        self._graphs.move_to_end(key)
-        recorded = self._graphs[key]
-        if recorded is None:
-            return super().run(pixels, depth, every)
-        graph, given, (logits, boxes) = recorded
-        given.copy_(pixels)
-        graph.replay()
-        return logits.clone(), boxes.clone()
-
-    def _record(
-        self, pixels: Tensor, depth: int, every: bool
-    ) -> tuple[Any, Tensor, tuple[Tensor, Tensor]] | None:
-        try:
-            given = pixels.clone(memory_format=torch.preserve_format)
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    super().run(given, depth, every)
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            # Other threads may use the card meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                result = super().run(given, depth, every)
-        except RuntimeError as error:
-            log.warning("no CUDA graph for %s: %s", tuple(pixels.shape), error)
-            return None
-        return graph, given, result
 
 
 class OpenVinoBackend:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rtdetr_demo.model.scheduler import FairLock
+from rtdetr_demo.detector.scheduler import FairLock
 
 
 def test_turns_go_in_the_order_of_asking():

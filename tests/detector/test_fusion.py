@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForObjectDetection, RTDetrV2Config, RTDetrV2ForObjectDetection
 
-import rtdetr_demo.model.efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's)
+import rtdetr_demo.detector.efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's)
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
-from rtdetr_demo.model.fusion import fuse
+from rtdetr_demo.detector.fusion import fuse
 from tests.support.models import small
 
 

@@ -12,10 +12,10 @@ from transformers import AutoModelForObjectDetection, RTDetrV2Config, RTDetrV2Fo
 from transformers.models.rt_detr_v2 import modeling_rt_detr_v2
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
+from rtdetr_demo.detector.detector import Detector
+from rtdetr_demo.detector.inspection import Inspection, inspect, iou, record
+from rtdetr_demo.detector.network import StagedRTDetr
 from rtdetr_demo.errors import BadInput
-from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.model.inspection import Inspection, inspect, iou, record
-from rtdetr_demo.model.network import StagedRTDetr
 from tests.support.models import random_model, small
 from tests.support.paths import EXAMPLES
 

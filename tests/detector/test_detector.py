@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import BadInput, CheckpointError
-from rtdetr_demo.model.detector import Detector
 from rtdetr_demo.predictions import Predictions
 from tests.support.models import save, small
 from tests.support.paths import EXAMPLES, REPO

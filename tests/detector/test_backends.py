@@ -16,16 +16,13 @@ from transformers import (
 )
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
+from rtdetr_demo.detector.backends import BOX_TOLERANCE, SCORE_TOLERANCE
+from rtdetr_demo.detector.cuda_graphs import CudaGraphBackend
+from rtdetr_demo.detector.detector import Detector
+from rtdetr_demo.detector.network import StagedRTDetr
+from rtdetr_demo.detector.openvino import OpenVinoBackend
+from rtdetr_demo.detector.preprocess import Preprocess
 from rtdetr_demo.errors import BadInput
-from rtdetr_demo.model.backends import (
-    BOX_TOLERANCE,
-    SCORE_TOLERANCE,
-    CudaGraphBackend,
-    OpenVinoBackend,
-)
-from rtdetr_demo.model.detector import Detector
-from rtdetr_demo.model.network import StagedRTDetr
-from rtdetr_demo.model.preprocess import Preprocess
 from tests.support.models import random_model, save, small
 from tests.support.paths import EXAMPLES
 

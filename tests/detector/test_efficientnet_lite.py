@@ -6,7 +6,7 @@ from transformers import AutoBackbone, RTDetrForObjectDetection
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.checkpoints.files import weight_files
-from rtdetr_demo.model.efficientnet_lite import (
+from rtdetr_demo.detector.efficientnet_lite import (
     EfficientNetLiteBackbone,
     EfficientNetLiteConfig,
     SameConv2d,
