@@ -1,7 +1,7 @@
-"""What an operator may watch: the numbers behind `/metrics`, in Prometheus' terms."""
+"""Prometheus metrics, served at `/metrics`."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -17,8 +17,8 @@ REQUEST_SECONDS = Histogram(
 )  # fmt: skip
 STAGE_SECONDS = Histogram(
     "rtdetr_stage_seconds",
-    "What a picture spends: fetch, queue (among the API's clients), decode, batch_wait (among "
-    "the API's decoded pictures), wait (among all visitors), preprocess, model, postprocess.",
+    "What a picture spends: fetch, decode (waiting for a decoder included), preprocess, wait (for "
+    "the device), model, postprocess.",
     ["stage"],
     buckets=_SECONDS,
 )
@@ -36,11 +36,9 @@ def stage(name: str) -> Iterator[None]:
         STAGE_SECONDS.labels(name).observe(time.perf_counter() - began)
 
 
-def observe_pass(seconds: float, timings: Sequence[Timing]) -> None:
-    """One pass of the model: how long it took in all, and the times of its pictures."""
-    worked = sum(timing.total for timing in timings) / 1000
-    for timing in timings:
-        STAGE_SECONDS.labels("wait").observe(max(seconds - worked, 0.0))
-        STAGE_SECONDS.labels("preprocess").observe(timing.preprocess / 1000)
-        STAGE_SECONDS.labels("model").observe(timing.model / 1000)
-        STAGE_SECONDS.labels("postprocess").observe(timing.postprocess / 1000)
+def observe_pass(waited: float, timing: Timing) -> None:
+    """Record what one picture spent: `waited` seconds for the device, then the pass."""
+    STAGE_SECONDS.labels("wait").observe(max(waited, 0.0))
+    STAGE_SECONDS.labels("preprocess").observe(timing.preprocess / 1000)
+    STAGE_SECONDS.labels("model").observe(timing.model / 1000)
+    STAGE_SECONDS.labels("postprocess").observe(timing.postprocess / 1000)

@@ -81,22 +81,25 @@ class Api:
         requests.handlers = [lines]
         log.info(self.keys.describe())
 
-    def drain(self, seconds: float) -> None:
-        """Refuse new requests (503), and wait for those under way, for `seconds` at most."""
+    def drain(self, deadline: float) -> None:
+        """Refuse new requests (503), and wait for those under way.
+
+        Args:
+            deadline: Until when to wait at most, on the clock of `time.monotonic`.
+        """
         self._gateway.closing = True
-        end = time.monotonic() + seconds
-        while self._gateway.inside and time.monotonic() < end:
+        while self._gateway.inside and time.monotonic() < deadline:
             time.sleep(0.05)
         if self._gateway.inside:
-            log.warning("%d requests were not finished in %.0f s", self._gateway.inside, seconds)
-        self._dispatcher.close()
+            log.warning("%d requests were not finished in time", self._gateway.inside)
 
     def _readiness(self) -> None:
         """Raises DemoError while pictures cannot be taken."""
         if self._gateway.closing:
             raise Refusal(503, GOING_DOWN, "shutting_down")
-        if self.service.active not in self.service.store.loaded():
-            raise Loading(f"{self.service.active} is being loaded.")
+        checkpoints = self.service.checkpoints
+        if checkpoints.active not in checkpoints.store.loaded():
+            raise Loading(f"{checkpoints.active} is being loaded.")
 
 
 class ApiMiddleware:

@@ -1,24 +1,17 @@
-"""From a request's pictures and settings to predictions, in fair turns."""
+"""From a request's pictures and settings to its answers."""
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from PIL import Image
 
-from .. import metrics
-from ..errors import BadInput, CheckpointError, Loading
-from ..media import images as sources
-from ..media.fetch import fetch
+from ..engine.requests import Params
+from ..errors import BadInput
 from ..predictions import Predictions, Selection
-from ..serving.scheduler import MicroBatcher
-from ..serving.service import WORKERS, Service
+from ..serving.service import Service
 from .auth import Client, Rate, RequestContext
 from .errors import Refusal
 from .prompt import read_settings
@@ -27,15 +20,9 @@ from .schemas import Settings
 if TYPE_CHECKING:
     from ..detector.detector import Detector
 
-BATCH = 8
-"""Pictures that go through a card together at most; there are two workers for each."""
-
-FETCHES = 16
-OWN_FETCHES = 4
-"""Pictures that are fetched at once for the API, and for one client of it; the page's visitors
-fetch beside it."""
-
 Render = Callable[[Image.Image, Predictions, Selection], Any]
+Work = Callable[[str, Image.Image], Awaitable[Any]]
+"""What is done on behalf of a client with a decoded picture."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +62,11 @@ def as_json(_: Image.Image, predictions: Predictions, selection: Selection) -> d
 
 
 class Dispatcher:
-    """Runs the requests of API clients on one service, each client in its fair turns."""
+    """Runs the requests of API clients on one service's engine."""
 
     def __init__(self, service: Service):
-        settings = service.settings
         self.service = service
-        self.queue = service.queue
-        self._batcher = MicroBatcher(self._detect, service.passes)
-        self._rate = Rate(settings.api_rate)
-        self._fetchers = ThreadPoolExecutor(FETCHES, "api-fetch")
-        self._fetches = asyncio.Semaphore(FETCHES)
-        self._own_fetches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._loading: dict[str, Future] = {}
-        self._guard = threading.Lock()
+        self._rate = Rate(service.settings.api_rate)
 
     @asynccontextmanager
     async def submit(
@@ -101,18 +80,29 @@ class Dispatcher:
     ) -> AsyncIterator[DetectionRequest]:
         """Begin to detect in `pictures`; leaving the block cancels what is not answered by then.
 
-        `checkpoint`: None for the one that serves. `settings` win over what `text` states.
-        `render` makes each picture's answer of its predictions. Raises DemoError.
+        Args:
+            context: Whose request it is.
+            checkpoint: Name of a checkpoint; None for the active one.
+            pictures: Bytes or addresses.
+            settings: Settings of the request's fields, which win over those that `text` states.
+            text: The request's text.
+            render: Makes each picture's answer from its predictions.
+
+        Raises:
+            DemoError: The request cannot be taken on.
         """
-        detector = self.detector(checkpoint)
+        detector = await self.detector(checkpoint)
         selection = _selection(detector, settings, text)
-        batch = 1 if detector.device.type == "cpu" else BATCH
-
-        def work(image: Image.Image) -> Any:
-            found = self._batcher.detect(image, batch, detector.checkpoint, selection.layer)
-            return render(image, found, selection)
-
+        params = Params(detector.checkpoint, selection.layer, every_layer=False)
         context.facts["decoder_layers"] = selection.layer
+
+        async def work(client: str, image: Image.Image) -> Any:
+            engine = self.service.engine
+            predictions = await asyncio.wrap_future(engine.submit(client, image, params))
+            if render is as_json:
+                return render(image, predictions, selection)
+            return await asyncio.to_thread(render, image, predictions, selection)
+
         async with self._accept(context, detector, pictures, work) as answers:
             yield DetectionRequest(
                 detector.checkpoint,
@@ -126,7 +116,7 @@ class Dispatcher:
         self, context: RequestContext, checkpoint: str | None, picture: Source, rank: int
     ) -> dict[str, Any]:
         """`Inspection.to_json` of the object that scores `rank`th highest. Raises DemoError."""
-        detector = self.detector(checkpoint)
+        detector = await self.detector(checkpoint)
         if rank > detector.queries:
             raise Refusal(
                 422,
@@ -136,9 +126,11 @@ class Dispatcher:
                 "object",
             )
 
-        def work(image: Image.Image) -> dict[str, Any]:
-            found = self.service.inspect(image, detector.checkpoint)
-            return found.to_json(found.ranked(rank))
+        async def work(client: str, image: Image.Image) -> dict[str, Any]:
+            params = Params(detector.checkpoint)
+            inspecting = self.service.engine.inspect(client, image, params)
+            inspection = await asyncio.wrap_future(inspecting)
+            return await asyncio.to_thread(lambda: inspection.to_json(inspection.ranked(rank)))
 
         async with self._accept(context, detector, [picture], work) as answers:
             return await answers[0]
@@ -149,17 +141,15 @@ class Dispatcher:
         context: RequestContext,
         detector: "Detector",
         pictures: Sequence[Source],
-        work: Callable[[Image.Image], Any],
+        work: Work,
     ) -> AsyncIterator[list[asyncio.Task]]:
-        """Have `work` done on each picture in the client's turns, as tasks that end with the
-        block."""
+        """Do `work` on each picture, as tasks that end with the block."""
         context.facts |= {"checkpoint": detector.checkpoint, "pictures": len(pictures)}
-        workers = WORKERS if detector.device.type == "cpu" else 2 * BATCH
-        self.queue.start_workers(max(workers, self.service.passes))
-        with self.queue.reserve(context.client.accounts, len(pictures)):
+        with self.service.engine.admission.admit(context.client.accounts, len(pictures)):
             self._rate.count(context.client, len(pictures))
             answers = [
-                asyncio.create_task(self._answer(context.client, one, work)) for one in pictures
+                asyncio.create_task(self._answer(context.client, picture, work))
+                for picture in pictures
             ]
             try:
                 yield answers
@@ -168,102 +158,22 @@ class Dispatcher:
                     answer.cancel()
                 await asyncio.gather(*answers, return_exceptions=True)
 
-    def detector(self, checkpoint: str | None = None) -> "Detector":
-        """The detector, without waiting: one that is not in memory begins to be loaded.
+    async def detector(self, checkpoint: str | None = None) -> "Detector":
+        """The detector, once it is loaded. Raises CheckpointError where it cannot be, and Loading
+        where it is being downloaded."""
+        return await asyncio.wrap_future(self.service.checkpoints.request(checkpoint))
 
-        Raises Loading until it is there, and CheckpointError where it cannot be loaded.
-        """
-        service, store = self.service, self.service.store
-        name = service.check(checkpoint or service.active)
-        if name in store.loaded():
-            return store.get(name)
-        download = store.downloading(name)
-        if download and download.running:
-            raise Loading(f"{name} is being downloaded. Send this again in a moment.")
-        if not store.is_here(name):
-            raise CheckpointError(
-                f"{name} is not on this machine yet. Choose it on the page to download it, or "
-                f"use {service.active}."
-            )
-        with self._guard:
-            if name not in self._loading:
-                self._loading[name] = Future()
-                threading.Thread(target=self._load, args=(name,), daemon=True).start()
-            error = None
-            if self._loading[name].done():
-                error = self._loading.pop(name).exception()
-        if error:
-            raise error
-        raise Loading(f"{name} is being loaded. Send this again in a few seconds.")
-
-    def _load(self, name: str) -> None:
-        loading = self._loading[name]
-        try:
-            self.service.store.get(name)
-        except BaseException as error:
-            loading.set_exception(error)  # for whoever asks next
-        else:
-            with self._guard:
-                del self._loading[name]
-
-    async def _answer(
-        self, client: Client, picture: Source, work: Callable[[Image.Image], Any]
-    ) -> Any:
+    async def _answer(self, client: Client, picture: Source, work: Work) -> Any:
         content = picture.content
         is_address = isinstance(content, str) and content[:5].lower() != "data:"
+        # A visitor of the page at the same address has turns of their own.
+        turns = f"api {client.name}"
         try:
-            if is_address:
-                content = await self._fetch(client, str(content))
-
-            def take_turn() -> Any:
-                metrics.STAGE_SECONDS.labels("queue").observe(time.perf_counter() - asked)
-                with metrics.stage("decode"):
-                    encoded = (
-                        content if isinstance(content, bytes) else sources.read_data_uri(content)
-                    )
-                    image = self.service.pictures.read(encoded)
-                return work(image)
-
-            asked = time.perf_counter()
-            # A visitor of the page at the same address has turns of their own.
-            turns = f"api {client.name}"
-            return await asyncio.wrap_future(self.queue.submit(turns, take_turn))
+            image = await asyncio.wrap_future(self.service.engine.open(turns, content))
+            return await work(turns, image)
         except BadInput as error:
             code = "invalid_image_url" if is_address else "invalid_image"
             raise Refusal(error.status, str(error), code, picture.param) from None
-
-    async def _fetch(self, client: Client, url: str) -> bytes:
-        own = self._own_fetches.setdefault(client.name, asyncio.Semaphore(OWN_FETCHES))
-        await own.acquire()
-        try:
-            await self._fetches.acquire()
-        except BaseException:
-            own.release()
-            raise
-
-        def ended(fetching: asyncio.Future) -> None:
-            self._fetches.release()
-            own.release()
-            if not fetching.cancelled():
-                fetching.exception()  # mark as retrieved: whoever wanted to know may be gone
-
-        # A fetch under way cannot be stopped: it goes on, and counts, though its client is gone.
-        fetching = asyncio.get_running_loop().run_in_executor(self._fetchers, self._get, url)
-        fetching.add_done_callback(ended)
-        return await asyncio.shield(fetching)
-
-    def _get(self, url: str) -> bytes:
-        with metrics.stage("fetch"):
-            return fetch(url, self.service.settings.allowed_hosts)
-
-    def _detect(
-        self, images: Sequence[Image.Image], checkpoint: str, layers: int
-    ) -> list[Predictions]:
-        return self.service.detect_batch(images, checkpoint, layers, every_layer=False)
-
-    def close(self) -> None:
-        """Close the queue: what waits, and what comes later, fails with Busy."""
-        self.queue.close()
 
 
 def _selection(detector: "Detector", settings: Settings, text: str) -> Selection:

@@ -62,9 +62,9 @@ def routes(service: Service) -> APIRouter:
             "created": _STARTED,
             "owned_by": "this demo" if name == BUNDLED else name.partition("/")[0],
             **{key: known[key] for key in ("title", "trained_on", "decoder_layers", "published")},
-            "here": service.store.is_here(name),
-            "loaded": name in service.store.loaded(),
-            "serving": name == service.active,
+            "here": service.checkpoints.store.is_here(name),
+            "loaded": name in service.checkpoints.store.loaded(),
+            "serving": name == service.checkpoints.active,
         }
 
     @router.get(
@@ -74,7 +74,11 @@ def routes(service: Service) -> APIRouter:
         summary="The checkpoints",
     )
     def models() -> dict:
-        names = [service.active, service.wanted, *(one.id for one in CATALOGUE)]
+        names = [
+            service.checkpoints.active,
+            service.checkpoints.wanted,
+            *(one.id for one in CATALOGUE),
+        ]
         return {"object": "list", "data": [describe_model(name) for name in dict.fromkeys(names)]}
 
     @router.get(
@@ -84,6 +88,6 @@ def routes(service: Service) -> APIRouter:
         summary="One checkpoint",
     )
     def model(model: str) -> dict:
-        return describe_model(service.check(model))
+        return describe_model(service.checkpoints.check(model))
 
     return router

@@ -6,6 +6,7 @@ no model. `build` is what `deploy/ray-serve.yaml` names.
 """
 
 import asyncio
+import time
 from typing import Any
 
 from ray import serve
@@ -25,7 +26,7 @@ class Gateway:
 
     def __init__(self, settings: dict[str, Any], models: DeploymentHandle):
         service = RemoteService(Settings(**settings), models)
-        self._api = Api(service)
+        self._api = Api(service)  # type: ignore[arg-type]
         self._api.open()
         service.start()
 
@@ -34,7 +35,7 @@ class Gateway:
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests (503), and wait for those under way, for `seconds` at most."""
-        await asyncio.to_thread(self._api.drain, seconds)
+        await asyncio.to_thread(self._api.drain, time.monotonic() + seconds)
 
 
 def build(args: dict[str, Any]) -> Application:

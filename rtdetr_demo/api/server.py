@@ -129,7 +129,7 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,
                 proxy_headers=bool(proxies),
                 forwarded_allow_ips=proxies,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=3,
             )
         )
 
@@ -148,7 +148,7 @@ class Server(uvicorn.Server):
     def close(self) -> None:
         """Stop answering."""
         self.should_exit = True
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=5)
 
 
 def _connection_limit() -> int:

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import TooLarge, TooManyRequests
-from ..serving.quota import past_quota
+from ..serving.quota import Quota
 from ..serving.scratch import Scratch, folder_bytes
 from .errors import Refusal
 from .limits import ClientDisconnected, drain_body
@@ -59,8 +59,8 @@ class Uploads:
         self.scratch = scratch
         self._max_bytes = max_bytes
         self._patience = patience
-        self._total_bytes = total_bytes
-        self._held: list[tuple[str, Path]] = []
+        self._quota = Quota(total_bytes, MAX_HELD)
+        self._held: dict[str, Path] = {}
         self._guard = threading.Lock()
         self._under_way: Counter[str] = Counter()
 
@@ -159,11 +159,13 @@ class Uploads:
     def _hold(self, folder: Path, client: str) -> None:
         """Count the folder of an upload, and delete those that are past the quota."""
         with self._guard:
-            self._held = [(owner, one) for owner, one in self._held if one.exists()]
-            self._held.append((client, folder))
-            sizes = [(owner, folder_bytes(one)) for owner, one in self._held]
-            for index in past_quota(sizes, self._total_bytes, MAX_HELD):
-                shutil.rmtree(self._held[index][1], ignore_errors=True)
+            for name in [name for name, held in self._held.items() if not held.exists()]:
+                self._quota.remove(name)
+                del self._held[name]
+            self._held[folder.name] = folder
+            self._quota.add(folder.name, client, folder_bytes(folder))
+            for name in self._quota.excess():
+                shutil.rmtree(self._held.pop(name), ignore_errors=True)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"Uploads end at {self._max_bytes // 2**20} MB here. Send a smaller file.")

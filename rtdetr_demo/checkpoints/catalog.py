@@ -5,6 +5,7 @@ Sources: the model page of `PekingU/rtdetr_r50vd_coco_o365` (rows with every col
 of the official repository, lyuwenyu/RT-DETR (the rest). `None` is a figure that neither gives.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -82,3 +83,15 @@ def describe(checkpoint: str) -> Checkpoint:
 def is_listed(checkpoint: str) -> bool:
     """Whether the picker offers it without the operator's leave."""
     return checkpoint in _BY_ID
+
+
+def display_name(checkpoint: str) -> str:
+    """The name that users see: a folder's last part, so that they do not learn where it lies; a
+    hub id or "bundled" as it is."""
+    is_folder = checkpoint != BUNDLED and os.path.isdir(os.path.expanduser(checkpoint))
+    return Path(checkpoint).expanduser().resolve().name if is_folder else checkpoint
+
+
+def fallback_message(checkpoint: str, error: Exception) -> str:
+    """What a user reads when the bundled checkpoint is used instead of the configured one."""
+    return f"{error} The bundled checkpoint serves instead of {display_name(checkpoint)}."

@@ -1,20 +1,22 @@
-"""The models that one process holds: each once, shared by everyone."""
+"""Loaded detectors: each checkpoint once, shared by all requests."""
 
 import functools
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .. import memory, metrics
 from ..errors import CheckpointError
 from ..imports import quick_imports
 from . import hub
-from .catalog import BUNDLED, is_listed
-from .files import check_bounds, weights_bytes
+from .catalog import BUNDLED
+from .files import weights_bytes
 
 if TYPE_CHECKING:
     from ..detector.detector import Detector
@@ -24,87 +26,100 @@ log = logging.getLogger(__name__)
 
 
 @functools.cache
-def _detector_class() -> "type[Detector]":
+def _loading() -> ModuleType:
     # PyTorch and transformers take seconds to import, and a page must not wait for that.
     with quick_imports():
-        from ..detector.detector import Detector
-    return Detector
+        from . import loading
+    return loading
 
 
 class ModelStore:
-    """Loaded detectors by checkpoint, the least recently used dropped past `memory_bytes`."""
+    """Loaded detectors by checkpoint; past `memory_bytes` the least recently used are dropped.
+
+    Args:
+        memory_bytes: What the detectors may take together.
+        on_load: Called with each detector before it is used.
+        on_drop: Called with the name of each detector that is dropped.
+    """
 
     def __init__(
         self,
         memory_bytes: int,
-        on_load: Callable[["Detector"], None] = lambda _: None,
-        on_drop: Callable[[str], None] = lambda _: None,
+        on_load: Callable[["Detector"], None] = lambda detector: None,
+        on_drop: Callable[[str], None] = lambda name: None,
     ):
-        """`on_load` hears of each detector before it serves, `on_drop` of each name let go."""
         self._memory_bytes = memory_bytes
         self._on_load, self._on_drop = on_load, on_drop
         self._lock = threading.Lock()
         self._detectors: OrderedDict[str, Future[Detector]] = OrderedDict()
-        self._loading = threading.Lock()
-        self._folders: dict[str, Path] = {}
+        self._one_load = threading.Lock()
+        self._folders: dict[str, str] = {}
         self._downloads: dict[str, hub.Download] = {}
 
     def forget_threads(self) -> None:
-        """For a forked copy of this process, where no thread goes on: let go of what one held.
-
-        A model that one was loading there is loaded by whoever asks for it here.
-        """
-        self._lock, self._loading = threading.Lock(), threading.Lock()
+        """For a forked copy of this process, which has none of its threads: replace the locks, and
+        forget the loads that were under way. They start anew when they are requested."""
+        self._lock, self._one_load = threading.Lock(), threading.Lock()
         for name in [name for name, future in self._detectors.items() if not future.done()]:
             del self._detectors[name]
 
-    def name_folder(self, folder: Path) -> str:
-        """Let `get` know a folder of this machine by its last part; gives that name."""
-        name = folder.resolve().name
-        self._folders[name] = folder
+    def name_folder(self, folder: str) -> str:
+        """Make a folder known by its last part, and return that name."""
+        name = Path(folder).expanduser().resolve().name
+        self._folders[name] = os.path.expanduser(folder)
         return name
 
     def is_here(self, checkpoint: str) -> bool:
         """Whether it can be loaded without the hub."""
-        return self._folder(checkpoint) is not None
+        return checkpoint in self._folders or hub.local_folder(checkpoint) is not None
 
-    def _folder(self, checkpoint: str) -> Path | None:
-        return self._folders.get(checkpoint) or hub.local_folder(checkpoint)
+    def request(self, checkpoint: str) -> "Future[Detector]":
+        """The detector as a future; it is loaded in a thread unless it is in memory.
 
-    def get(self, checkpoint: str) -> "Detector":
-        """The detector, loaded now if need be. Raises CheckpointError where it is not here."""
+        The future fails with CheckpointError if the checkpoint is not on this machine, or cannot
+        be loaded.
+        """
         with self._lock:
             future = self._detectors.get(checkpoint)
             if future is not None:
                 self._detectors.move_to_end(checkpoint)
-            else:
-                mine = self._detectors[checkpoint] = Future()
-        if future is not None:
-            return future.result()
+                return future
+            future = self._detectors[checkpoint] = Future()
+        work = functools.partial(self._load, checkpoint, future)
+        threading.Thread(target=work, name=f"load {checkpoint}", daemon=True).start()
+        return future
+
+    def get(self, checkpoint: str) -> "Detector":
+        """The detector, once it is loaded; errors as in `request`."""
+        return self.request(checkpoint).result()
+
+    def _load(self, checkpoint: str, future: "Future[Detector]") -> None:
         try:
-            folder = self._folder(checkpoint)
+            path = self._folders.get(checkpoint, checkpoint)
+            folder = Path(path) if checkpoint in self._folders else hub.local_folder(path)
             if folder is None:
                 raise CheckpointError(
                     f"{checkpoint} is not on this machine yet. Download it first, or choose "
                     "the bundled checkpoint."
                 )
-            detector_class = _detector_class()
-            if not is_listed(checkpoint):
-                check_bounds(checkpoint, folder)
-            with self._loading:  # one at a time, as each makes room first
+            with self._one_load:  # one at a time, as each makes room first
                 self._make_room(checkpoint, folder)
-                detector = detector_class.load(checkpoint, folder)
+                detector = _loading().load(path, name=checkpoint)
             metrics.MODEL_LOADS.labels(checkpoint).inc()
             log.info("loaded %s on %s, %s", checkpoint, detector.device, detector.precision)
             self._on_load(detector)
         except BaseException as error:
             with self._lock:
-                del self._detectors[checkpoint]
-            mine.set_exception(error)
-            raise
-        mine.set_result(detector)
+                self._detectors.pop(checkpoint, None)
+            future.set_exception(error)
+            return
+        # A future of its own: the first one keeps alive what its callbacks refer to.
+        kept: Future[Detector] = Future()
+        kept.set_result(detector)
+        with self._lock:
+            self._detectors[checkpoint] = kept
+        future.set_result(detector)
         self.drop_excess(checkpoint)
-        return detector
 
     def _make_room(self, checkpoint: str, folder: Path) -> None:
         needed = weights_bytes(folder)
@@ -121,16 +136,13 @@ class ModelStore:
             return [name for name, future in self._detectors.items() if future.done()]
 
     def is_loading(self, checkpoint: str) -> bool:
-        """Whether the checkpoint is on its way into memory."""
+        """Whether the checkpoint is being loaded."""
         with self._lock:
             future = self._detectors.get(checkpoint)
         return future is not None and not future.done()
 
     def download(self, checkpoint: str) -> tuple[hub.Download, bool]:
-        """The download of a checkpoint from the hub, and whether it has been begun just now.
-
-        One that is under way is joined, not begun again.
-        """
+        """The download of a checkpoint from the hub, and whether this call started it."""
         with self._lock:
             current = self._downloads.get(checkpoint)
             is_new = current is None or not current.running
@@ -144,8 +156,10 @@ class ModelStore:
         return self._downloads.get(checkpoint)
 
     def drop_excess(self, keep: str, needed: int = 0) -> None:
-        """Let the least recently used go until the rest, and `needed` bytes more, fit the limit;
-        `keep` stays."""
+        """Drop the least recently used detectors until the others and `needed` bytes more fit.
+
+        `keep` and the bundled checkpoint, which is small and the fallback, stay.
+        """
         dropped = False
         with self._lock:
             held = {
@@ -156,7 +170,6 @@ class ModelStore:
             for name in list(held):
                 if sum(held.values()) + needed <= self._memory_bytes:
                     break
-                # The bundled one is small, and what serves when nothing else can.
                 if name not in (keep, BUNDLED):
                     del self._detectors[name], held[name]
                     self._on_drop(name)

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if options.batch < 0:
         raise BadInput("--batch is at least 1.")
     image = _picture(options.picture)
-    detector = load(options.checkpoint, _device(options.device))
+    detector = load(options.checkpoint, device=_device(options.device))
     every = options.layers == "all"
     plan = Plan(
         layers=tuple(range(1, detector.depth + 1)) if every else (int(options.layers),),

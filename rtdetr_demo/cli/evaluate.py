@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..checkpoints.catalog import BUNDLED
-from ..checkpoints.loading import load
+from ..checkpoints.loading import load, prepare
 from ..errors import BadInput
 from ..evaluation.coco import evaluate, plot
 from ..evaluation.instances import read_instances
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     layers = None if options.layers == "all" else int(options.layers)
     instances = read_instances(options.instances)
     detector = load(options.checkpoint)
-    if options.runtime != "torch" and not detector.accelerate(half=options.runtime == "bf16"):
+    if options.runtime != "torch" and not prepare(detector, options.runtime):
         raise BadInput(
             "OpenVINO does not run this checkpoint here: is it installed? --runtime torch does."
         )

@@ -20,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    detector = load(options.checkpoint, torch.device("cpu"))
-    if Path(options.checkpoint).is_dir():
-        # Visitors see a name, not where on this machine it lies.
-        detector.checkpoint = Path(options.checkpoint).resolve().name
+    detector = load(options.checkpoint, device=torch.device("cpu"))
     for step in build(detector, options.out):
         print(f"{options.out}: {step}", flush=True)
     files = [path for path in options.out.rglob("*") if path.is_file()]

@@ -185,6 +185,7 @@ class Detector:
         queries: int | None = None,
         size: int | None = None,
         *,
+        depth: int | None = None,
         half: bool = False,
         stop: threading.Event | None = None,
     ) -> bool:
@@ -318,6 +319,56 @@ class Detector:
                 first=1 if every_layer else depth,
             )
             for i, image in enumerate(images)
+        ]
+
+    @torch.inference_mode()
+    def run(
+        self,
+        pixels: torch.Tensor,
+        depth: int,
+        every: bool,
+        queries: int | None = None,
+        size: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the network on a prepared tensor, and wait until the device is done."""
+        output = self.runtime(queries, size).run(
+            pixels.to(self.device, self.model.dtype), depth, every
+        )
+        if self.device.type in ("cuda", "mps"):
+            getattr(torch, self.device.type).synchronize()
+        return output
+
+    @torch.inference_mode()
+    def rank(self, logits: torch.Tensor, boxes: torch.Tensor) -> tuple[np.ndarray, ...]:
+        """Post-process the network's outputs: scores, labels, queries and boxes as in
+        `topk_postprocess`, as arrays on the CPU."""
+        return tuple(part.cpu().numpy() for part in topk_postprocess(logits, boxes))
+
+    def predictions(
+        self,
+        candidates: Sequence[np.ndarray],
+        sizes: Sequence[tuple[int, int]],
+        timings: Sequence[Timing],
+        depth: int,
+        every: bool,
+    ) -> list[Predictions]:
+        """Predictions of each picture of a pass: `candidates` as `rank` returns them, `sizes` are
+        the pictures' widths and heights in pixels."""
+        scores, labels, queries, boxes = candidates
+        return [
+            Predictions(
+                checkpoint=self.checkpoint,
+                class_names=self.class_names,
+                width=width,
+                height=height,
+                scores=scores[i],
+                labels=labels[i],
+                queries=queries[i],
+                boxes=boxes[i] * np.array([width, height] * 2, dtype=np.float32),
+                timing=timing,
+                first=1 if every else depth,
+            )
+            for i, ((width, height), timing) in enumerate(zip(sizes, timings, strict=True))
         ]
 
     def stage_times(self, image: Image.Image) -> dict[str, float]:

@@ -18,7 +18,6 @@ from ..errors import BadInput
 from ..predictions import is_whole
 from .detector import Detector
 from .network import DecoderLayer, EncoderStage, StagedRTDetr
-from .scheduler import DEVICE_LOCK
 
 MAP_STEPS = ("backbone", "aifi", "ccff")
 """Where the maps are measured: projected to the encoder's channels; after attention within the
@@ -216,13 +215,22 @@ def inspect(
 ) -> Inspection:
     """Run one recorded pass over an RGB picture; `queries` and `size` as in `Detector.detect`.
 
-    It waits for the device like any other pass. Raises BadInput for a shape that cannot be.
+    Raises BadInput for a shape that cannot be.
     """
-    side, stages = detector.check_size(size), detector.torch_backend(queries).stages
-    with DEVICE_LOCK, torch.inference_mode():
-        recorded = record(stages, detector.prepare([image], side), (image.width, image.height))
-    names = detector.class_names
-    return Inspection(detector.checkpoint, names, image.width, image.height, **recorded)
+    pixels = detector.prepare([image], detector.check_size(size))
+    return inspect_prepared(detector, pixels, image.size, queries)
+
+
+@torch.inference_mode()
+def inspect_prepared(
+    detector: Detector, pixels: Tensor, size: tuple[int, int], queries: int | None = None
+) -> Inspection:
+    """Run one recorded pass over a prepared tensor [1, 3, height, width]; `size` is the picture's
+    width and height in pixels. Raises BadInput for a number of queries that cannot be."""
+    stages = detector.torch_backend(queries).stages
+    pixels = pixels.to(detector.device, detector.model.dtype)
+    recorded = record(stages, pixels, size)
+    return Inspection(detector.checkpoint, detector.class_names, *size, **recorded)
 
 
 def record(stages: StagedRTDetr, pixels: Tensor, size: tuple[int, int]) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def measure_latency(
     image: Image.Image | None = None,
     rounds: int = ROUNDS,
     stop: threading.Event | None = None,
+    execute: Any = lambda turn: turn(),
 ) -> Latency:
     """Time every depth and every stage by turns, on a 640x480 picture where none is given.
 
@@ -144,7 +145,10 @@ def measure_latency(
     if image is None:
         pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         image = Image.fromarray(pixels)
-    return summarize(detector, take_turns(passes(detector, image), rounds, stop))
+    return summarize(
+        detector,
+        take_turns([lambda p=p: execute(p) for p in passes(detector, image)], rounds, stop),
+    )
 
 
 def summarize(detector: "Detector", times: Mapping[str, np.ndarray]) -> Latency:

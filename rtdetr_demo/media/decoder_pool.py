@@ -93,6 +93,19 @@ class DecoderPool:
         finally:
             self._slots.release()
 
+    def submit(self, client: str, content: bytes, *, frame: bool = False):
+        from concurrent.futures import ThreadPoolExecutor
+
+        if not hasattr(self, "_shim"):
+            self._shim = ThreadPoolExecutor(3)
+        return self._shim.submit(self.read, content)
+
+    def ahead(self, future):
+        return None
+
+    def limit_time(self, seconds: float) -> None:
+        self.hurry(seconds)
+
     def hurry(self, seconds: float) -> None:
         """From now on a picture has so many seconds, those that are under way included."""
         self._deadline = min(self._deadline, seconds)

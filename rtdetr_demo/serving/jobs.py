@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import memory
 from ..errors import INTERNAL_ERROR, Busy, DemoError, Expired
-from .quota import past_quota
+from .quota import Quota
 from .scratch import Scratch, folder_bytes
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,13 @@ class Jobs:
                     f"As many {self._what} are being worked on as this machine does at once: "
                     f"{self._running}. Try again in a few minutes."
                 )
-            ended = [one for one in self._jobs.values() if not one.running]
-            held = [(one.owner, folder_bytes(one.folder)) for one in ended]
-            for index in past_quota([*held, (owner, 0)], self._max_bytes, self._kept):
-                shutil.rmtree(self._jobs.pop(ended[index].id).folder, ignore_errors=True)
+            quota = Quota(self._max_bytes, self._kept)
+            for name, other in self._jobs.items():
+                if not other.running:
+                    quota.add(name, other.owner, folder_bytes(other.folder))
+            quota.add(job.id, owner, 0)
+            for name in quota.excess():
+                shutil.rmtree(self._jobs.pop(name).folder, ignore_errors=True)
             self._jobs[job.id] = job
             job.folder.mkdir()
             job.thread.start()
@@ -111,14 +114,20 @@ class Jobs:
             raise Expired("This is no longer held here. Start it again.")
         return job
 
-    def close(self) -> None:
-        """Stop everything and delete the files."""
+    def stop(self) -> None:
+        """Have every job end; does not wait."""
         self._closing.set()
         for job in list(self._jobs.values()):
             job.stop.set()
+
+    def close(self, deadline: float | None = None) -> None:
+        """Stop every job, wait for them until `deadline` (on the clock of `time.monotonic`; by
+        default for 5 seconds), and delete their files."""
+        self.stop()
+        deadline = time.monotonic() + 5.0 if deadline is None else deadline
         for job in list(self._jobs.values()):
             if job.thread:
-                job.thread.join(15)
+                job.thread.join(max(deadline - time.monotonic(), 0.0))
         shutil.rmtree(self._scratch.path / self._what, ignore_errors=True)
 
     def _stop_abandoned(self) -> None:

@@ -1,47 +1,47 @@
-"""Many detectors behind one service: replicas of Ray Serve, and the service that asks them.
+"""Many detectors behind one API: replicas of Ray Serve, and the service that uses them.
 
 `Models` is a replica: one process with one detector. `RemoteService` stands where `Service` stands
-in a single process, so that the API in front of it is the same; it holds no model. It keeps a
-picture until it is answered, and sends it to another replica where one dies over it.
+in a single process, with an engine whose passes are calls of replicas, so that the API in front of
+it is the same; it holds no model. It keeps a picture until it is answered, and sends it to another
+replica if one dies over it.
 """
 
 import asyncio
 import logging
-import os
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from .. import metrics
-from ..checkpoints.catalog import BUNDLED
-from ..errors import BadInput, Busy, CheckpointError, DemoError, Unprocessable
+from ..engine.engine import Engine
+from ..engine.requests import Params
+from ..errors import BadInput, Busy, CheckpointError, Unprocessable
 from ..predictions import Predictions, check_depth
 from ..settings import Settings
 from .scratch import Scratch
-from .service import Service
+
+if TYPE_CHECKING:
+    from ..detector.inspection import Inspection
 
 TRIES = 3
 """Replicas that one picture is sent to, should they die over it."""
 
-REPLICA_TIMEOUT = 60.0
+REPLICA_SECONDS = 60.0
 """Seconds that a picture may take at a replica, waiting there included."""
 
-BATCH = 8
+REPLICA_CALLS = 64
+"""Pictures that are at replicas at once."""
 
 log = logging.getLogger(__name__)
-
-
-_batched: Any = serve.batch  # whose types know functions alone, not methods
 
 
 @dataclass(frozen=True)
@@ -53,149 +53,154 @@ class RemoteDetector:
     depth: int
     queries: int
     tokens: int
-    device = SimpleNamespace(type="cpu")
-    """Of this process: it batches nothing by itself."""
+    device = SimpleNamespace(type="remote")
 
     def check_depth(self, decoder_layers: int | None) -> int:
+        """As `Detector.check_depth`."""
         return check_depth(decoder_layers, self.depth)
 
 
 class Models:
-    """A replica: loads the checkpoint, or the bundled one where that is not to be had."""
+    """A replica: the configured checkpoint, or the bundled one if that cannot be loaded."""
 
     def __init__(self, checkpoint: str, runtime: str):
-        from ..checkpoints.loading import load
+        from ..checkpoints.loading import load_or_bundled
 
-        try:
-            self._detector = load(checkpoint)
-            if os.path.isdir(checkpoint):
-                # Clients see a name, not where on this machine the operator keeps it.
-                self._detector.checkpoint = Path(checkpoint).resolve().name
-        except CheckpointError as reason:
-            log.warning("%s The bundled checkpoint serves instead.", reason)
-            self._detector = load(BUNDLED)
-        if runtime != "torch":
-            self._detector.accelerate(half=runtime == "bf16")
-        if self._detector.device.type == "cpu":
-            batching: Any = self.detect
-            batching.set_max_batch_size(1)
+        self._detector = load_or_bundled(checkpoint, runtime)
+        loaded: Future[Any] = Future()
+        loaded.set_result(self._detector)
+        self._engine = Engine(lambda name: loaded)
 
     def describe(self) -> RemoteDetector:
-        one = self._detector
-        return RemoteDetector(one.checkpoint, one.class_names, one.depth, one.queries, one.tokens)
+        """The detector that this replica holds."""
+        detector = self._detector
+        return RemoteDetector(
+            detector.checkpoint,
+            detector.class_names,
+            detector.depth,
+            detector.queries,
+            detector.tokens,
+        )
 
-    @_batched(max_batch_size=BATCH, batch_wait_timeout_s=0.004)
-    async def detect(self, pictures: list[np.ndarray], depths: list[int]) -> list[Any]:
-        """Predictions of RGB pictures [height, width, 3], or the DemoError instead."""
-        found: list[Any] = [None] * len(pictures)
-        for depth in set(depths):
-            some = [i for i, other in enumerate(depths) if other == depth]
-            images = [Image.fromarray(pictures[i]) for i in some]
-            for i, one in zip(
-                some, await asyncio.to_thread(self._pass, images, depth), strict=True
-            ):
-                found[i] = one
-        return found
-
-    def _pass(self, images: list[Image.Image], depth: int) -> Sequence[Any]:
-        try:
-            return self._detector.detect_batch(images, depth, every_layer=False)
-        except DemoError as error:
-            return [error] * len(images)
+    async def detect(self, pixels: np.ndarray, decoder_layers: int) -> Predictions:
+        """Predictions of an RGB picture [height, width, 3] at one depth."""
+        params = Params(decoder_layers=decoder_layers, every_layer=False)
+        submitted = self._engine.submit("", Image.fromarray(pixels), params)
+        return await asyncio.wrap_future(submitted)
 
 
-class _RemoteStore:
-    """The one checkpoint that the replicas hold, once one of them has told."""
+class RemoteDevice:
+    """Passes that are calls of replicas, many at a time."""
 
-    def __init__(self) -> None:
-        self.detector: RemoteDetector | None = None
+    threads = REPLICA_CALLS
 
-    def loaded(self) -> list[str]:
-        return [self.detector.checkpoint] if self.detector else []
-
-    def is_here(self, checkpoint: str) -> bool:
-        return checkpoint in self.loaded()
-
-    def is_loading(self, checkpoint: str) -> bool:
-        return self.detector is None
-
-    def downloading(self, checkpoint: str) -> None:
-        return None
-
-    def get(self, checkpoint: str) -> RemoteDetector:
-        if self.detector is None:
-            raise Busy("The replicas are starting. Send this again in a few seconds.")
-        if checkpoint != self.detector.checkpoint:
-            raise CheckpointError(
-                f"{checkpoint} is not served here: every replica holds {self.detector.checkpoint}."
-            )
-        return self.detector
-
-
-class RemoteService(Service):
-    """A `Service` whose passes are done by replicas of `Models`, many at a time."""
-
-    passes = 64
-
-    def __init__(
-        self, settings: Settings, models: DeploymentHandle, scratch: Scratch | None = None
-    ):
-        super().__init__(settings, scratch)
+    def __init__(self, models: DeploymentHandle):
         self._models = models
-        self.store = _RemoteStore()  # type: ignore[assignment]
 
-    def inspect(self, *_: Any, **__: Any) -> Any:
+    def batch_limit(self, detector: RemoteDetector) -> int:
+        """One: replicas form batches by themselves."""
+        return 1
+
+    def prepare(
+        self, detector: RemoteDetector, image: Image.Image, params: Params
+    ) -> tuple[np.ndarray, int]:
+        """The picture's pixels [height, width, 3], and the layers to run. Raises BadInput."""
+        if params.every_layer or params.queries is not None or params.size is not None:
+            raise BadInput("Replicas give the last decoder layer at the checkpoint's own shape.")
+        return np.asarray(image), detector.check_depth(params.decoder_layers)
+
+    def detect(
+        self, detector: RemoteDetector, pictures: Sequence[tuple[np.ndarray, int]], params: Params
+    ) -> list[Predictions]:
+        """Raises Busy where no replica has room, or those that had the picture died."""
+        return [self._call(*picture) for picture in pictures]
+
+    def inspect(self, detector: Any, picture: Any, params: Params) -> "Inspection":
         """Raises Unprocessable: a recorded pass is far larger than what replicas send."""
         raise Unprocessable(
             "These replicas detect, and record nothing. Ask a server that python app.py started."
         )
 
-    def _start(self) -> None:
-        while True:
-            try:
-                found = self._models.describe.remote().result(timeout_s=REPLICA_TIMEOUT)
-                break
-            except (RayActorError, TimeoutError, DeploymentUnavailableError) as error:
-                log.warning("no replica is ready: %s", error)
-                time.sleep(1.0)
-        self.active = found.checkpoint
-        self.store.detector = found  # type: ignore[attr-defined]
-        self.searching = False
-
-    def check(self, checkpoint: str) -> str:
-        """Raises CheckpointError for one that the replicas do not hold, Busy before they are up."""
-        return self.store.get(checkpoint).checkpoint
-
-    def detect_batch(
-        self,
-        images: Sequence[Image.Image],
-        checkpoint: str | None = None,
-        decoder_layers: int | None = None,
-        **shape: Any,
-    ) -> list[Predictions]:
-        """Detect in several pictures, each wherever there is room. Raises Busy where there is none.
-
-        Of the shape only `every_layer=False` is served.
-        """
-        if shape != {"every_layer": False}:
-            raise BadInput("Replicas give the last decoder layer at the checkpoint's own shape.")
-        detector = self.store.get(checkpoint or self.active)
-        depth = detector.check_depth(decoder_layers)
-        return [self._ask(np.asarray(image), depth) for image in images]
-
-    def _ask(self, pixels: np.ndarray, depth: int) -> Predictions:
-        began = time.perf_counter()
+    def _call(self, pixels: np.ndarray, depth: int) -> Predictions:
         for left in reversed(range(TRIES)):
             try:
-                found = self._models.detect.remote(pixels, depth).result(timeout_s=REPLICA_TIMEOUT)
-                break
+                return self._models.detect.remote(pixels, depth).result(timeout_s=REPLICA_SECONDS)
             except RayActorError:
                 log.warning("a replica died over a picture; %d tries are left", left)
             except (BackPressureError, DeploymentUnavailableError, TimeoutError):
                 raise Busy("The replicas have too much to do. Send this again soon.") from None
-        else:
-            raise Busy("The replicas that had this picture died. Send it again soon.")
-        if isinstance(found, DemoError):
-            raise found
-        metrics.observe_pass(time.perf_counter() - began, [found.timing])
-        return found
+        raise Busy("The replicas that had this picture died. Send it again soon.")
+
+
+class RemoteCheckpoints:
+    """The one checkpoint that the replicas hold, once one of them has described it."""
+
+    def __init__(self, wanted: str, models: DeploymentHandle):
+        self.wanted = self.active = wanted
+        self.store = self
+        self._models = models
+        self._detector: RemoteDetector | None = None
+
+    def start(self) -> None:
+        """Ask the replicas, in the background, until one answers."""
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        while self._detector is None:
+            try:
+                detector = self._models.describe.remote().result(timeout_s=REPLICA_SECONDS)
+                self.active, self._detector = detector.checkpoint, detector
+            except (RayActorError, TimeoutError, DeploymentUnavailableError) as error:
+                log.warning("no replica is ready: %s", error)
+                time.sleep(1.0)
+
+    def loaded(self) -> list[str]:
+        """Names of the checkpoints that can be used."""
+        return [self._detector.checkpoint] if self._detector else []
+
+    def is_here(self, checkpoint: str) -> bool:
+        """Whether it can be used."""
+        return checkpoint in self.loaded()
+
+    def check(self, checkpoint: str | None) -> str:
+        """Return the name of a checkpoint, by default the active one.
+
+        Raises CheckpointError for one that the replicas do not hold, Busy before they are ready.
+        """
+        if self._detector is None:
+            raise Busy("The replicas are starting. Send this again in a few seconds.")
+        if checkpoint not in (None, "", self._detector.checkpoint):
+            raise CheckpointError(
+                f"{checkpoint} is not served here: every replica holds {self._detector.checkpoint}."
+            )
+        return self._detector.checkpoint
+
+    def request(self, checkpoint: str | None = None) -> "Future[Any]":
+        """The detector as a future; errors as in `check`."""
+        self.check(checkpoint)
+        future: Future[Any] = Future()
+        future.set_result(self._detector)
+        return future
+
+
+class RemoteService:
+    """A `Service` whose passes are done by replicas of `Models`."""
+
+    def __init__(
+        self, settings: Settings, models: DeploymentHandle, scratch: Scratch | None = None
+    ):
+        self.settings = settings
+        self.scratch = scratch or Scratch(settings.data_dir)
+        self.checkpoints = RemoteCheckpoints(settings.checkpoint, models)
+        self.engine = Engine(
+            self.checkpoints.request,
+            RemoteDevice(models),
+            capacity=settings.api_queue,
+            share=settings.api_share,
+            allowed_hosts=settings.allowed_hosts,
+        )
+
+    def start(self) -> None:
+        """Start the decoders, and find out what the replicas hold, in the background."""
+        threading.Thread(target=self.engine.decoders.start, name="decoders", daemon=True).start()
+        self.checkpoints.start()

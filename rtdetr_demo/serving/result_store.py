@@ -1,6 +1,7 @@
 """Results kept for a while, so that a visitor can download what they see."""
 
 import dataclasses
+import os
 import secrets
 import shutil
 import threading
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from ..errors import Expired
 from ..predictions import Predictions
-from .quota import past_quota
-from .scratch import Scratch, folder_bytes
+from .quota import Quota
+from .scratch import Scratch
 
 CAPACITY = 200
 
@@ -42,8 +43,7 @@ class ResultStore:
 
     def __init__(self, scratch: Scratch, capacity: int = CAPACITY, max_bytes: float = float("inf")):
         self._scratch = scratch
-        self._capacity = capacity
-        self._max_bytes = max_bytes
+        self._quota = Quota(max_bytes, capacity)
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
 
@@ -54,27 +54,42 @@ class ResultStore:
                 self._kept[name] = dataclasses.replace(self._kept[name], predictions=predictions)
         return self.get(name)
 
-    def keep(self, content: bytes, predictions: Predictions, owner: str) -> Result:
-        """Store a result with the bytes of its picture. Raises DiskFull where the disk is full."""
-        self._scratch.check_room(len(content))
+    def keep(self, picture: bytes | Path, predictions: Predictions, owner: str) -> Result:
+        """Store a result with its picture: the bytes of a file, or a file, which is linked.
+
+        Raises DiskFull where the disk is full.
+        """
+        size = len(picture) if isinstance(picture, bytes) else picture.stat().st_size
+        self._scratch.check_room(size)
         name = secrets.token_urlsafe(16)
         result = Result(name, self._scratch.folder("results") / name, predictions, owner)
         result.folder.mkdir(parents=True)
         try:
-            result.original.write_bytes(content)
+            if isinstance(picture, bytes):
+                result.original.write_bytes(picture)
+            else:
+                _link(picture, result.original)
         except OSError:
             shutil.rmtree(result.folder, ignore_errors=True)
             raise
         with self._lock:
             self._kept[name] = result
-            kept = list(self._kept.values())
-            held = [(one.owner, folder_bytes(one.folder)) for one in kept]
-            dropped = [kept[i] for i in past_quota(held, self._max_bytes, self._capacity)]
-            for old in dropped:
-                del self._kept[old.id]
+            self._quota.add(name, owner, size)
+            dropped = [self._kept.pop(other) for other in self._quota.excess()]
         for old in dropped:
             shutil.rmtree(old.folder, ignore_errors=True)
         return result
+
+    def add_file(self, result: Result, name: str, content: bytes) -> Path:
+        """Write a further file of a result, and count it. Raises DiskFull, Expired."""
+        self._scratch.check_room(len(content))
+        self.get(result.id)
+        part = result.folder / f"{secrets.token_hex(8)}.part"
+        part.write_bytes(content)
+        file = part.replace(result.folder / name)  # never seen half written
+        with self._lock:
+            self._quota.grow(result.id, len(content))
+        return file
 
     def get(self, name: str) -> Result:
         """The result named `name`. Raises Expired if it has been deleted."""
@@ -83,3 +98,11 @@ class ResultStore:
         if result is None:
             raise Expired("This result is no longer held here. Run the picture again.")
         return result
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -28,8 +28,8 @@ def page_config(service: Service, front_end: FrontEnd) -> dict[str, Any]:
             "videoBytes": settings.video_mb * 2**20,
             "videoMinutes": settings.video_minutes,
         },
-        "serving": service.active,
-        "wanted": service.wanted,
+        "serving": service.checkpoints.active,
+        "wanted": service.checkpoints.wanted,
         "runtimes": ["server"] if settings.device_runtime == "off" else ["server", "device"],
         "liveRuntime": "device" if settings.device_runtime == "live" else "server",
     }

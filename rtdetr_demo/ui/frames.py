@@ -7,6 +7,7 @@ and colours of the classes come with the first answer of a checkpoint only. The 
 is the server's: `{"viewer", "max_bytes"}`.
 """
 
+import asyncio
 import json
 import logging
 import secrets
@@ -16,7 +17,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import anyio
-from anyio import to_thread
 from pydantic import Field, StrictInt, ValidationError
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -24,9 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import INTERNAL_ERROR, BadInput, DemoError, TooLarge
-from ..media import images as sources
-from ..serving.scheduler import ViewerLimiter
 from ..serving.service import Service
+from ..serving.viewers import ViewerLimiter
 from .pictures import colors
 from .rpc import ShapedRequest
 
@@ -62,7 +61,6 @@ class FramesMiddleware:
         self._service = service
         self._limit = service.settings.live_viewers
         self._viewers = ViewerLimiter(self._limit)
-        self._threads = anyio.CapacityLimiter(self._limit)  # the API's do not wait for ours
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +79,7 @@ class FramesMiddleware:
                 await socket.send_json({"error": "Too many pages are open here. Try again later."})
                 await socket.close(1013)
                 return
-            await _Connection(socket, self._service, self._viewers, self._threads).serve()
+            await _Connection(socket, self._service, self._viewers).serve()
         except (WebSocketDisconnect, TimeoutError):
             pass
         finally:
@@ -96,22 +94,15 @@ class FramesMiddleware:
 class _Connection:
     """One viewer: one frame under way, and of those that came meanwhile the newest."""
 
-    def __init__(
-        self,
-        socket: WebSocket,
-        service: Service,
-        viewers: ViewerLimiter,
-        threads: anyio.CapacityLimiter,
-    ):
+    def __init__(self, socket: WebSocket, service: Service, viewers: ViewerLimiter):
         self._socket = socket
         self._service = service
         self._viewers = viewers
-        self._threads = threads
         self._viewer = secrets.token_urlsafe(8)
         self._address = socket.client.host if socket.client else "unknown"
         self._newest: deque[bytes] = deque(maxlen=1)
         self._arrived = anyio.Event()
-        self._told = ""
+        self._announced = ""
 
     async def serve(self) -> None:
         """Until the viewer leaves or falls silent."""
@@ -124,7 +115,7 @@ class _Connection:
                         await self._arrived.wait()
                     self._arrived = anyio.Event()
                     message = self._newest.pop()
-                    answer = await to_thread.run_sync(self._answer, message, limiter=self._threads)
+                    answer = await self._answer(message)
                     with anyio.fail_after(self._service.settings.patience):
                         await self._socket.send_text(answer)
         except* (WebSocketDisconnect, TimeoutError):
@@ -140,13 +131,13 @@ class _Connection:
             self._newest.append(message.get("bytes") or b"")
             self._arrived.set()
 
-    def _answer(self, message: bytes) -> str:
+    async def _answer(self, message: bytes) -> str:
         """JSON for one message, whatever it holds."""
         number = None
         try:
             header, picture = _parse(message)
             number = header.frame
-            answer = self._detect(header, picture)
+            answer = await self._detect(header, picture)
         except DemoError as error:
             answer = {"error": str(error)}
         except Exception:
@@ -154,25 +145,26 @@ class _Connection:
             answer = {"error": INTERNAL_ERROR}
         return json.dumps({"frame": number, **answer})
 
-    def _detect(self, header: Header, picture: bytes) -> dict:
+    async def _detect(self, header: Header, picture: bytes) -> dict:
         began = time.perf_counter()
+        engine, checkpoints = self._service.engine, self._service.checkpoints
         self._viewers.begin_frame(self._viewer, self._address)
         try:
-            image = sources.read_frame(picture)
-            detector = self._service.detector(header.checkpoint)
+            opening = engine.open_frame(self._viewer, picture)
+            detector = await asyncio.wrap_future(checkpoints.request(header.checkpoint))
+            image = await asyncio.wrap_future(opening)
             depth = min(header.decoder_layers, detector.depth)
-            asked = time.perf_counter()
-            predictions = self._service.detect(
-                image, header.checkpoint, depth, every_layer=False, **header.shape
-            )
-            waited = time.perf_counter() - asked - predictions.timing.total / 1000
+            params = header.params(detector.checkpoint, depth, every_layer=False)
+            submitted = time.perf_counter()
+            predictions = await asyncio.wrap_future(engine.submit(self._viewer, image, params))
+            waited = time.perf_counter() - submitted - predictions.timing.total / 1000
             answer = predictions.for_browser([predictions.layers], LOWEST_SCORE)
         finally:
             self._viewers.end_frame(self._viewer)
-        if predictions.checkpoint == self._told:
+        if predictions.checkpoint == self._announced:
             del answer["classes"]
         else:
-            self._told = predictions.checkpoint
+            self._announced = predictions.checkpoint
             answer["colors"] = colors(predictions.class_names)
         answer["decoder_layers"] = depth
         answer["depth"] = detector.depth

@@ -1,17 +1,25 @@
 """What the page may ask of the server: `lib/server_detector.js` is the other end."""
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
 
 from ..checkpoints.catalog import describe
-from ..serving.result_store import ResultStore
+from ..serving.result_store import Result, ResultStore
 from ..serving.service import Service
 from .device_files import DeviceFiles
 from .inside import inspect_function
-from .pictures import DISPLAY_SIZE, Checkpoint, Detect, colors, data_url, picture_of
+from .pictures import (
+    DISPLAY_SIZE,
+    Checkpoint,
+    Detect,
+    colors,
+    jpeg,
+    opens_in_browsers,
+    source_of,
+    uploaded_file,
+)
 from .rpc import Request, queue_position_function, server_function, visitor
 
 
@@ -28,22 +36,28 @@ def server_functions(
     `cancel_download`, `original`, `inspect`, `ahead` and, where visitors' devices may detect,
     `device_model`. Each takes and gives JSON (see `rpc.server_function`)."""
 
-    @server_function(Detect, service.queue)
+    engine, checkpoints = service.engine, service.checkpoints
+
+    @server_function(Detect, engine)
     def detect(request: Detect) -> dict:
-        """Detections of every layer in a picture, which is kept for what is asked of it later."""
-        content = picture_of(request, service, results)
-        image = service.pictures.read(content)
-        predictions = service.detect(image, request.checkpoint, **request.shape)
+        """Detections of every layer in a picture, which is kept for later requests about it."""
+        client = visitor()
+        source = source_of(request, service, results)
+        content = engine.fetch(client, source).result() if isinstance(source, str) else source
+        image = engine.open(client, content).result()
+        params = request.params(request.checkpoint)
+        predictions = engine.submit(client, image, params, request.ticket or "").result()
         if request.result is None:
-            result = results.keep(content, predictions, visitor())
+            file = None if request.path is None else uploaded_file(request.path, service)
+            result = results.keep(content if file is None else file, predictions, client)
         else:
             result = results.replace(request.result, predictions)
-        detector = service.detector(predictions.checkpoint)
+        detector = checkpoints.detector(predictions.checkpoint)
         return {
             **predictions.for_browser(),
             "id": result.id,
             "colors": colors(predictions.class_names),
-            "picture": data_url(image, DISPLAY_SIZE),
+            "picture": shown_picture(results, request, result, content, image),
             "runtime": detector.runtime(**request.shape).name,
             "limits": {
                 "queries": detector.query_range,
@@ -55,21 +69,20 @@ def server_functions(
     @server_function(Checkpoint)
     def status(request: Checkpoint) -> dict:
         """Which checkpoint serves, what it costs at every depth, and what is on its way."""
-        checkpoint = service.check(request.checkpoint or service.active)
-        download = service.store.downloading(checkpoint) or service.store.downloading(
-            service.wanted
-        )
+        checkpoint = checkpoints.check(request.checkpoint)
+        store = checkpoints.store
+        download = store.downloading(checkpoint) or store.downloading(checkpoints.wanted)
         latency = service.latencies.latency(checkpoint)
         return {
             "checkpoint": checkpoint,
-            "serving": service.active,
-            "wanted": service.wanted,
-            "missing": service.active != service.wanted,
-            "notice": service.notice,
-            "searching": service.searching,
+            "serving": checkpoints.active,
+            "wanted": checkpoints.wanted,
+            "missing": checkpoints.active != checkpoints.wanted,
+            "notice": checkpoints.notice,
+            "searching": checkpoints.searching,
             "threshold": describe(checkpoint).threshold,
-            "here": service.store.is_here(checkpoint),
-            "measuring": service.loading(checkpoint) or service.latencies.measuring(checkpoint),
+            "here": store.is_here(checkpoint),
+            "measuring": store.is_loading(checkpoint) or service.latencies.measuring(checkpoint),
             "latency": latency and latency.to_json(),
             "download": download
             and {
@@ -81,35 +94,33 @@ def server_functions(
             },
         }
 
-    @server_function(Checkpoint, service.queue)
+    @server_function(Checkpoint, engine)
     def download(request: Checkpoint) -> dict:
         """Begin to fetch a checkpoint from the hub; `status` tells how far it is."""
-        service.try_hub(service.check(request.checkpoint or service.wanted), visitor())
+        checkpoint = checkpoints.check(request.checkpoint or checkpoints.wanted)
+        checkpoints.download(checkpoint, visitor())
         return {}
 
     @server_function(Checkpoint)
     def cancel_download(request: Checkpoint) -> dict:
         """Stop fetching it, for whoever asked for it."""
-        service.cancel_download(request.checkpoint, visitor())
+        checkpoints.cancel_download(request.checkpoint, visitor())
         return {}
 
-    @server_function(ResultRequest, service.queue)
+    @server_function(ResultRequest, engine)
     def original(request: ResultRequest) -> dict:
         """The address of a result's picture at its full size, upright, as a browser opens it."""
         result = results.get(request.result)
         file = result.folder / "upright.jpg"
         if not file.exists():
-            image: Image.Image = service.pictures.read(result.original.read_bytes())
-            service.scratch.check_room(result.original.stat().st_size)
-            part = file.with_name(f"{secrets.token_hex(8)}.part")
-            image.save(part, "JPEG", quality=95)
-            part.replace(file)  # never seen half written
+            image: Image.Image = engine.open(visitor(), result.original.read_bytes()).result()
+            results.add_file(result, file.name, jpeg(image, max(image.size), quality=95))
         return {"url": f"gradio_api/file={file}"}
 
-    @server_function(Checkpoint, service.queue)
+    @server_function(Checkpoint, engine)
     def device_model(request: Checkpoint) -> dict:
         """Where a checkpoint's files for the visitor's own device lie."""
-        return device_files.model_for(service.detector(request.checkpoint))
+        return device_files.model_for(checkpoints.detector(request.checkpoint))
 
     always = [
         detect,
@@ -118,6 +129,19 @@ def server_functions(
         cancel_download,
         original,
         inspect_function(service, results),
-        queue_position_function(service.queue),
+        queue_position_function(engine),
     ]
     return always if service.settings.device_runtime == "off" else [*always, device_model]
+
+
+def shown_picture(
+    results: ResultStore, request: Detect, result: Result, content: bytes, image: Image.Image
+) -> str | None:
+    """The address of a picture that the browser cannot show by itself; None for one that it can,
+    or has."""
+    if request.result is not None or request.example is not None:
+        return None
+    if request.path is not None and opens_in_browsers(content):
+        return None
+    file = results.add_file(result, "shown.jpg", jpeg(image, DISPLAY_SIZE))
+    return f"gradio_api/file={file}"

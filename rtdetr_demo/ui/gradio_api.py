@@ -2,11 +2,12 @@
 
 import gradio as gr
 
+from ..engine.requests import Params
 from ..predictions import check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .pictures import picture_of, sent_file
-from .rpc import run_queued
+from .pictures import sent_file, source_of
+from .rpc import run_for_visitor, visitor
 
 
 def add_api(service: Service, results: ResultStore) -> None:
@@ -32,11 +33,12 @@ def add_api(service: Service, results: ResultStore) -> None:
 
         def work() -> dict:
             lowest = check_threshold(threshold)
-            picture = service.pictures.read(picture_of(sent_file(image), service, results))
-            predictions = service.detect(picture, checkpoint, decoder_layers)
+            source = source_of(sent_file(image), service, results)
+            params = Params(checkpoint, decoder_layers)
+            predictions = service.engine.submit(visitor(), source, params).result()
             return predictions.to_json(predictions.layers, lowest)
 
-        return await run_queued(service.queue, work)
+        return await run_for_visitor(service.engine, work)
 
-    # As many at once as come: they wait in our own line, where visitors take turns.
+    # As many at once as come: visitors take turns in the engine.
     gr.api(detect, api_name="detect", concurrency_limit=None)

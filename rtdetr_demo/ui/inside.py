@@ -8,11 +8,12 @@ import gradio as gr
 from cachetools import LRUCache
 from pydantic import Field, StrictFloat, StrictInt
 
+from ..engine.requests import Params
 from ..errors import BadInput
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .pictures import Detect, picture_of, sent_file
-from .rpc import run_queued, server_function
+from .pictures import Detect, sent_file, source_of
+from .rpc import run_for_visitor, server_function, visitor
 
 if TYPE_CHECKING:
     from ..detector.inspection import Inspection
@@ -39,18 +40,19 @@ def inspect_function(service: Service, results: ResultStore) -> Callable[[Any], 
     kept: LRUCache[tuple, Inspection] = LRUCache(KEPT)
     guard = threading.Lock()
 
-    @server_function(Inspect, service.queue)
+    @server_function(Inspect, service.engine)
     def inspect(request: Inspect) -> dict:
         """Why the model found one detection: see `Inspection.to_json`."""
         if request.result is None and request.example is None:
             raise BadInput("This picture is not held here. Open it again.")
-        checkpoint = service.check(request.checkpoint or service.active)
+        checkpoint = service.checkpoints.check(request.checkpoint)
         name = (request.result, request.example, checkpoint, request.queries, request.size)
         with guard:
             found = kept.get(name)
         if found is None:
-            image = service.pictures.read(picture_of(request, service, results))
-            found = service.inspect(image, checkpoint, **request.shape)
+            source = source_of(request, service, results)
+            params = request.params(checkpoint)
+            found = service.engine.inspect(visitor(), source, params, request.ticket or "").result()
             with guard:
                 kept[name] = found
         query = found.find(request.label, request.box, request.score, request.layer)
@@ -79,10 +81,10 @@ def add_inspect_api(service: Service, results: ResultStore) -> None:
         """
 
         def work() -> dict:
-            picture = service.pictures.read(picture_of(sent_file(image), service, results))
-            found = service.inspect(picture, checkpoint)
+            source = source_of(sent_file(image), service, results)
+            found = service.engine.inspect(visitor(), source, Params(checkpoint)).result()
             return found.to_json(found.ranked(rank))
 
-        return await run_queued(service.queue, work)
+        return await run_for_visitor(service.engine, work)
 
     gr.api(inspect, api_name="inspect", concurrency_limit=None)

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
+from PIL import Image
 from pydantic import Field, StrictFloat, StrictInt
 
+from ..engine.requests import Params
 from ..errors import BadInput
-from ..serving.jobs import Job, Jobs
+from ..serving.jobs import Job
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .pictures import DISPLAY_SIZE, Detect, colors, data_url, picture_of
+from .pictures import DISPLAY_SIZE, Detect, colors, data_url, source_of
 from .rpc import JobRequest, Request, cancel_function, server_function, visitor
 
 if TYPE_CHECKING:
@@ -40,16 +42,17 @@ class Compare(Subject):
 
 def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any], dict]]:
     """The server functions `measure`, `measured`, `cancel_measure` and `compare` of the lab."""
-    jobs = Jobs(service.scratch, "measurements", running=1)
+    jobs = service.make_jobs("measurements", running=1)
 
-    def subject(request: Subject) -> bytes:
+    def open_subject(request: Subject) -> Image.Image:
         wanted = Detect(result=request.result, example=request.example)
-        return picture_of(wanted, service, results)
+        source = source_of(wanted, service, results)
+        return service.engine.open(visitor(), source).result()
 
-    @server_function(Measure, service.queue)
+    @server_function(Measure, service.engine)
     def measure(request: Measure) -> dict:
-        image = service.pictures.read(subject(request))
-        detector = service.detector(request.checkpoint)
+        image = open_subject(request)
+        detector = service.checkpoints.detector(request.checkpoint)
         # Only now: transformers must not be imported twice at once, and a load imports it.
         from ..evaluation.benchmark import Plan
         from ..evaluation.benchmark import measure as carry_out
@@ -68,7 +71,11 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
             def tell(what: str, share: float) -> None:
                 job.progress = {"what": what, "share": round(share, 3)}
 
-            return carry_out(detector, image, plan, tell, job.stop)
+            # Each timed pass waits until no visitor's request is under way.
+            def execute(turn: Callable[[], Any]) -> Any:
+                return service.engine.run_when_idle(turn, job.stop)
+
+            return carry_out(detector, image, plan, tell, job.stop, execute)
 
         return {"id": jobs.start(work, visitor()).id}
 
@@ -83,15 +90,17 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
             "report": job.result and job.result.to_json(),
         }
 
-    @server_function(Compare, service.queue)
+    @server_function(Compare, service.engine)
     def compare(request: Compare) -> dict:
-        image = service.pictures.read(subject(request))
-        names = [service.check(name or service.active) for name in request.checkpoints]
+        image = open_subject(request)
+        names = [service.checkpoints.check(name) for name in request.checkpoints]
         if names[0] == names[1]:
             raise BadInput("These are the same checkpoint. Choose two different ones.")
-        both = [service.detect(image, name) for name in names]
-        # Once more: the first pass after loading is not what the next ones take.
-        both = [service.detect(image, name) for name in names]
+        client, ticket = visitor(), request.ticket or ""
+        # Twice: the first pass after loading is not what the next ones take.
+        for _ in range(2):
+            pending = [service.engine.submit(client, image, Params(name), ticket) for name in names]
+            both = [request.result() for request in pending]
         return {
             "sides": [{**one.for_browser(), "colors": colors(one.class_names)} for one in both],
             "picture": data_url(image, DISPLAY_SIZE),

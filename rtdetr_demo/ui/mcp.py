@@ -1,18 +1,18 @@
 """What assistants may call: `detect_objects`, a tool of the Model Context Protocol (MCP)."""
 
-import io
 import json
 
 import gradio as gr
-from PIL import ImageOps
 
+from ..engine.requests import Params
 from ..errors import BadInput
 from ..media import exporters as export
 from ..media import images as sources
 from ..predictions import Selection, check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .rpc import run_queued, visitor
+from .pictures import jpeg
+from .rpc import run_for_visitor, visitor
 
 TOOL = "detect_objects"
 SHOWN_SIZE = 1024
@@ -44,25 +44,22 @@ def add_tools(service: Service, results: ResultStore) -> None:
 
         def work() -> tuple[gr.FileData, str]:
             lowest = check_threshold(threshold)
-            content = _content(image, service)
-            picture = service.pictures.read(content)
-            detector = service.detector()
+            client, engine = visitor(), service.engine
+            content = _content(image, client, service)
+            picture = engine.open(client, content).result()
+            detector = service.checkpoints.detector()
             layers = detector.check_depth(decoder_layers)
             _check(classes, max_detections, detector.class_names)
-            predictions = service.detect(picture, decoder_layers=layers, every_layer=False)
+            params = Params(detector.checkpoint, layers, every_layer=False)
+            predictions = engine.submit(client, picture, params).result()
             selection = Selection(layers, lowest, classes, max_detections)
             drawn = export.annotate(picture, predictions.select(*selection))
-            if max(drawn.size) > SHOWN_SIZE:
-                drawn = ImageOps.contain(drawn, (SHOWN_SIZE, SHOWN_SIZE))
-            kept = results.keep(content, predictions, visitor())
-            file = kept.folder / "detections.jpg"
-            buffer = io.BytesIO()
-            drawn.save(buffer, "JPEG", quality=88)
-            file.write_bytes(buffer.getvalue())
+            kept = results.keep(content, predictions, client)
+            file = results.add_file(kept, "detections.jpg", jpeg(drawn, SHOWN_SIZE))
             answer = json.dumps(predictions.to_json(*selection))
             return gr.FileData(path=str(file), mime_type="image/jpeg"), answer
 
-        return await run_queued(service.queue, work)
+        return await run_for_visitor(service.engine, work)
 
     gr.api(detect_objects, api_name=TOOL, queue=False)
 
@@ -78,12 +75,12 @@ def publish_tools(page: gr.Blocks) -> None:
         }
 
 
-def _content(image: str, service: Service) -> bytes:
+def _content(image: str, client: str, service: Service) -> bytes:
     if not isinstance(image, str):
         raise BadInput("`image` is an http(s) address or a data: URI.")
     if image[:5].lower() == "data:":
         return sources.read_data_uri(image)
-    return service.fetch(image)
+    return service.engine.fetch(client, image).result()
 
 
 def _check(classes: object, max_detections: object, known: tuple[str, ...]) -> None:

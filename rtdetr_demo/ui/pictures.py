@@ -37,20 +37,27 @@ class Detect(Checkpoint, ShapedRequest):
     result: str | None = None
 
 
-def picture_of(request: Detect, service: Service, results: ResultStore) -> bytes:
-    """The bytes of the picture that a request names."""
+def source_of(request: Detect, service: Service, results: ResultStore) -> bytes | str:
+    """The picture that a request names: a file's bytes, or an address."""
     if request.url is not None:
-        return service.fetch(request.url)
+        if request.url[:5].lower() == "data:":
+            raise BadInput("This is not a web address. Upload the picture, or give its address.")
+        return request.url
     if request.result is not None:
         return results.get(request.result).original.read_bytes()
     if request.example is not None:
         return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
     if request.path is not None:
-        uploaded = inside(service.scratch.uploads, Path(request.path))
-        if uploaded.stat().st_size > MAX_BYTES:
-            raise TooLarge(f"This file is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
-        return uploaded.read_bytes()
+        return uploaded_file(request.path, service).read_bytes()
     raise BadInput("No picture came along. Upload one, paste one, or give its address.")
+
+
+def uploaded_file(path: str, service: Service) -> Path:
+    """An upload of at most `MAX_BYTES`. Raises BadInput where there is none, or TooLarge."""
+    uploaded = inside(service.scratch.uploads, Path(path))
+    if uploaded.stat().st_size > MAX_BYTES:
+        raise TooLarge(f"This file is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
+    return uploaded
 
 
 def sent_file(image: Any) -> Detect:
@@ -87,9 +94,20 @@ def colors(class_names: Iterable[str]) -> dict[str, list[str]]:
     return {name: [class_color(name), text_color(class_color(name))] for name in class_names}
 
 
-def data_url(image: Image.Image, longest: int) -> str:
-    """A JPEG of the picture, at most `longest` pixels long, to stand in a page."""
-    shown = image.copy() if max(image.size) <= longest else ImageOps.contain(image, (longest,) * 2)
+def jpeg(image: Image.Image, longest: int, quality: int = 88) -> bytes:
+    """A JPEG of the picture, whose longer side has at most `longest` pixels."""
+    shown = image if max(image.size) <= longest else ImageOps.contain(image, (longest,) * 2)
     buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    shown.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def data_url(image: Image.Image, longest: int) -> str:
+    """The address of a JPEG as `jpeg` makes it, with its bytes inside."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, longest)).decode()
+
+
+def opens_in_browsers(content: bytes) -> bool:
+    """Whether every browser shows a file of this kind by itself."""
+    is_riff = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return is_riff or content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"))

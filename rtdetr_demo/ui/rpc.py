@@ -12,9 +12,10 @@ import gradio as gr
 from gradio.context import LocalContext
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from ..engine.engine import Engine
+from ..engine.requests import Params
 from ..errors import INTERNAL_ERROR, DemoError
 from ..serving.jobs import Jobs
-from ..serving.scheduler import Queue
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ class ShapedRequest(Request):
     def shape(self) -> dict[str, int | None]:
         return {"queries": self.queries, "size": self.size}
 
+    def params(
+        self, checkpoint: str, decoder_layers: int | None = None, every_layer: bool = True
+    ) -> Params:
+        """The engine's parameters for this request."""
+        return Params(checkpoint or None, decoder_layers, self.queries, self.size, every_layer)
+
 
 class QueuePositionRequest(Request):
     """A request of the page's that waits."""
@@ -61,22 +68,21 @@ def visitor() -> str:
     return client.host if client else "unknown"
 
 
-async def run_queued(queue: Queue, work: Callable[[], T]) -> T:
-    """Run work for Gradio's API in the visitor's turn; refusals become Gradio's errors."""
+async def run_for_visitor(engine: Engine, work: Callable[[], T]) -> T:
+    """Run blocking work for Gradio's API on the visitor's behalf; refusals become Gradio's."""
     try:
-        return await queue.ask(visitor(), work)
+        return await engine.ask(visitor(), work)
     except DemoError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
 def server_function(
-    form: type[R], queue: Queue | None = None
+    form: type[R], engine: Engine | None = None
 ) -> Callable[[Callable[[R], dict]], Callable[[Any], Any]]:
     """Make a server function of one that takes a checked request; errors become `{"error"}`.
 
-    With a `queue`, for whatever decodes a picture, loads, fetches or detects, it runs in the
-    visitor's turn there; the request's `ticket` names it for `queue_position_function`. Without,
-    at once.
+    With an `engine`, for functions that decode, load, fetch or detect, it counts as one of the
+    visitor's pictures that are under way. Without one it runs at once.
     """
 
     def decorate(function: Callable[[R], dict]) -> Callable[[Any], Any]:
@@ -95,26 +101,26 @@ def server_function(
                 return refusal(error)
 
         async def answer_in_turn(request: Any = None) -> dict:
-            assert queue is not None
+            assert engine is not None
             try:
-                asked = form.model_validate(request)
-                return await queue.ask(visitor(), lambda: function(asked), asked.ticket or "")
+                checked = form.model_validate(request)
+                return await engine.ask(visitor(), lambda: function(checked))
             except Exception as error:
                 return refusal(error)
 
-        made: Callable[[Any], Any] = answer_in_turn if queue else answer
+        made: Callable[[Any], Any] = answer_in_turn if engine else answer
         made.__name__, made.__doc__ = function.__name__, function.__doc__
         return made
 
     return decorate
 
 
-def queue_position_function(queue: Queue) -> Callable[[Any], dict]:
+def queue_position_function(engine: Engine) -> Callable[[Any], dict]:
     """The server function that tells how many are before a request that waits (None: it runs)."""
 
     @server_function(QueuePositionRequest)
     def ahead(request: QueuePositionRequest) -> dict:
-        return {"ahead": queue.ahead(visitor(), request.ticket or "")}
+        return {"ahead": engine.ahead(visitor(), request.ticket or "")}
 
     return ahead
 

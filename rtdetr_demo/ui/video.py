@@ -9,7 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt
 
 from ..errors import TooLarge
 from ..media.colors import class_color, text_color
-from ..serving.jobs import Job, Jobs
+from ..serving.jobs import Job
 from ..serving.service import Service
 from ..video.options import FILES, Limits, Options, Progress
 from ..video.runner import process
@@ -39,9 +39,9 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
     """The server functions `video`, `video_state` and `cancel_video`."""
     settings = service.settings
     limits = Limits(settings.video_minutes * 60, int(settings.video_megapixels * 1e6))
-    jobs = Jobs(service.scratch, "videos", max_bytes=service.store_bytes)
+    jobs = service.make_jobs("videos", max_bytes=service.store_bytes)
 
-    @server_function(Start, service.queue)
+    @server_function(Start, service.engine)
     def video(request: Start) -> dict:
         source = SAMPLE_CLIP
         if request.path is not None:
@@ -50,7 +50,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
             raise TooLarge(
                 f"This video is over {service.settings.video_mb} MB. Send a smaller one."
             )
-        detector = service.detector(request.checkpoint)
+        detector = service.checkpoints.detector(request.checkpoint)
         options = Options(
             decoder_layers=detector.check_depth(request.decoder_layers),
             threshold=request.threshold,
@@ -63,7 +63,8 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
         detector.check_queries(request.queries)
         detector.check_size(request.size)
 
-        frames = service.frame_detector(detector, options)
+        owner = visitor()
+        frames = service.frame_detector(f"video {owner}", detector, options)
 
         def work(job: Job) -> "Summary":
             def tell(progress: Progress) -> None:
@@ -75,7 +76,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
                 if job.progress is not None:
                     job.progress.preview = None  # nobody looks at it any more
 
-        return {"id": jobs.start(work, visitor()).id}
+        return {"id": jobs.start(work, owner).id}
 
     @server_function(JobRequest)
     def video_state(request: JobRequest) -> dict:

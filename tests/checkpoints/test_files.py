@@ -108,7 +108,7 @@ def test_room_is_made_before_a_model_is_loaded(tiny: Path, tmp_path, monkeypatch
     first = real("first", tiny)
     store = ModelStore(int(first.memory_bytes * 1.5))
 
-    def load(name: str, folder: Path) -> Detector:
+    def load(name: str, folder: Path, device: object = None) -> Detector:
         held.append(store.loaded())
         return real(name, folder)
 

@@ -6,7 +6,7 @@ import pytest
 
 from rtdetr_demo.serving.service import Service
 from rtdetr_demo.settings import Settings
-from tests.support.services import MakeService, close
+from tests.support.services import MakeService
 
 
 @pytest.fixture
@@ -20,4 +20,5 @@ def make_service() -> Iterator[MakeService]:
 
     yield make
     for one in made:
-        close(one)
+        one.close()
+        one.scratch.close()

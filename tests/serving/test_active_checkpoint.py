@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED
 from rtdetr_demo.checkpoints.files import CONFIGS, WEIGHTS
 from rtdetr_demo.checkpoints.hub import Download
 from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Cancelled, CheckpointError, Forbidden
+from rtdetr_demo.predictions import Predictions
 from rtdetr_demo.serving.service import Service
 from tests.support.processes import wait_for
 from tests.support.services import MakeService
@@ -19,6 +21,10 @@ from tests.support.standin import HubStandIn
 
 MODEL = "owner/tiny"
 FILES = (*CONFIGS, WEIGHTS)
+
+
+def detect(service: Service, image: Image.Image) -> Predictions:
+    return service.engine.submit("visitor", image).result(60)
 
 
 @pytest.fixture
@@ -44,13 +50,13 @@ def test_the_wanted_checkpoint_takes_over_when_it_has_arrived(
 ):
     hub.behave = "slow"
     service = start(MODEL)
-    assert service.active == BUNDLED
-    assert service.detector().detect(noise).checkpoint == BUNDLED
-    wait_for(lambda: "on its way" in service.notice)
+    assert service.checkpoints.active == BUNDLED
+    assert detect(service, noise).checkpoint == BUNDLED
+    wait_for(lambda: "on its way" in service.checkpoints.notice)
     hub.behave = "ok"
-    wait_for(lambda: service.active == MODEL, 60)
-    assert service.notice == ""
-    assert service.detector().detect(noise).checkpoint == MODEL
+    wait_for(lambda: service.checkpoints.active == MODEL, 60)
+    assert service.checkpoints.notice == ""
+    assert detect(service, noise).checkpoint == MODEL
 
 
 @pytest.mark.usefixtures("bundled_stands_in")
@@ -60,14 +66,14 @@ def test_without_the_hub_the_bundled_checkpoint_serves_and_says_why(
 ):
     hub.behave = behaviour
     service = start(MODEL)
-    assert service.detector().detect(noise).checkpoint == BUNDLED
-    wait_for(lambda: not service.searching)
-    assert "The bundled checkpoint serves instead of owner/tiny." in service.notice
+    assert detect(service, noise).checkpoint == BUNDLED
+    wait_for(lambda: not service.checkpoints.searching)
+    assert "The bundled checkpoint serves instead of owner/tiny." in service.checkpoints.notice
     # The hub comes back, and a visitor asks again.
     hub.behave = "ok"
-    service.try_hub(MODEL)
-    wait_for(lambda: service.active == MODEL, 60)
-    assert service.notice == ""
+    service.checkpoints.download(MODEL)
+    wait_for(lambda: service.checkpoints.active == MODEL, 60)
+    assert service.checkpoints.notice == ""
 
 
 @pytest.mark.usefixtures("bundled_stands_in")
@@ -77,8 +83,8 @@ def test_what_is_in_the_cache_serves_with_no_hub_at_all(
     Download(MODEL).wait(30)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     service = start(MODEL)
-    assert service.detector().detect(noise).checkpoint == MODEL
-    assert service.notice == ""
+    assert detect(service, noise).checkpoint == MODEL
+    assert service.checkpoints.notice == ""
 
 
 @pytest.mark.usefixtures("bundled_stands_in")
@@ -92,10 +98,10 @@ def test_a_damaged_checkpoint_leaves_the_bundled_one_serving(
         content = (tiny / name).read_bytes()
         (broken / name).write_bytes(content[: len(content) // 2] if name == damaged else content)
     service = start(str(broken))
-    wait_for(lambda: not service.searching)
-    assert "damaged or incomplete" in service.notice
-    assert str(tmp_path) not in service.notice
-    assert service.detector().detect(noise).checkpoint == BUNDLED
+    wait_for(lambda: not service.checkpoints.searching)
+    assert "damaged or incomplete" in service.checkpoints.notice
+    assert str(tmp_path) not in service.checkpoints.notice
+    assert detect(service, noise).checkpoint == BUNDLED
 
 
 @pytest.mark.usefixtures("bundled_stands_in")
@@ -104,11 +110,12 @@ def test_a_cancelled_download_does_not_unseat_the_checkpoint_that_serves(
 ):
     Download(MODEL).wait(30)
     service = start(MODEL)
-    wait_for(lambda: not service.searching)
-    assert service.active == MODEL
-    service.try_hub(MODEL)
-    service._arrive(SimpleNamespace(checkpoint=MODEL, wait=_cancelled))
-    assert service.active == MODEL
+    wait_for(lambda: not service.checkpoints.searching)
+    assert service.checkpoints.active == MODEL
+    service.checkpoints.download(MODEL)
+    download = SimpleNamespace(checkpoint=MODEL, wait=_cancelled)
+    service.checkpoints._load_downloaded(download)
+    assert service.checkpoints.active == MODEL
 
 
 def _cancelled() -> None:
@@ -120,16 +127,20 @@ def test_visitors_never_learn_where_the_operator_keeps_a_checkpoint(
     start: Callable[[str], Service], tiny: Path, noise
 ):
     service = start(str(tiny))
-    assert service.detect(noise).checkpoint == tiny.name
-    assert str(tiny) not in (service.wanted, service.active, service.notice)
+    assert detect(service, noise).checkpoint == tiny.name
+    assert str(tiny) not in (
+        service.checkpoints.wanted,
+        service.checkpoints.active,
+        service.checkpoints.notice,
+    )
 
 
 def test_two_visitors_who_ask_for_one_download_get_one(make_service: MakeService, hub: HubStandIn):
     hub.behave = "slow"
     service = make_service(runtime="torch", checkpoint=BUNDLED)
-    download, is_new = service.store.download(MODEL)
+    download, is_new = service.checkpoints.store.download(MODEL)
     assert is_new
-    assert service.store.download(MODEL) == (download, False)
+    assert service.checkpoints.store.download(MODEL) == (download, False)
     download.cancel()
 
 
@@ -138,12 +149,12 @@ def test_asking_again_for_a_download_under_way_starts_no_further_thread(
 ):
     hub.behave = "slow"
     service = make_service(runtime="torch", checkpoint=BUNDLED, any_checkpoint=True)
-    service.try_hub(MODEL, "10.0.0.1")
+    service.checkpoints.download(MODEL, "10.0.0.1")
     for _ in range(5):
-        service.try_hub(MODEL, "10.0.0.2")
-    waiting = [one for one in threading.enumerate() if "_arrive" in one.name]
+        service.checkpoints.download(MODEL, "10.0.0.2")
+    waiting = [one for one in threading.enumerate() if "_load_downloaded" in one.name]
     assert len(waiting) == 1
-    service.cancel_download(MODEL, "10.0.0.1")
+    service.checkpoints.cancel_download(MODEL, "10.0.0.1")
 
 
 def test_a_visitor_may_not_load_what_the_operator_did_not_allow(
@@ -152,9 +163,9 @@ def test_a_visitor_may_not_load_what_the_operator_did_not_allow(
     barred = make_service(runtime="torch", checkpoint=BUNDLED)
     for name in (str(tiny), "owner/tiny", "/etc", "../x"):
         with pytest.raises(CheckpointError, match="not on this demo's list"):
-            barred.detector(name)
+            barred.checkpoints.detector(name)
     free = make_service(runtime="torch", checkpoint=BUNDLED, any_checkpoint=True)
-    assert free.detector(str(tiny)).depth == 6
+    assert free.checkpoints.detector(str(tiny)).depth == 6
 
 
 def test_a_model_is_loaded_once_however_many_ask(
@@ -165,7 +176,10 @@ def test_a_model_is_loaded_once_however_many_ask(
     monkeypatch.setattr(Detector, "load", lambda name, *_: loads.append(name) or real(name, tiny))
     service = make_service(runtime="torch", checkpoint=str(tiny))
     found = []
-    threads = [threading.Thread(target=lambda: found.append(service.detector())) for _ in range(20)]
+    threads = [
+        threading.Thread(target=lambda: found.append(service.checkpoints.detector()))
+        for _ in range(20)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -178,14 +192,14 @@ def test_only_who_began_a_download_may_stop_it(make_service: MakeService, hub: H
     hub.behave = "slow"
     service = make_service(checkpoint=BUNDLED, any_checkpoint=True, host="0.0.0.0")
     began, other = "203.0.113.5", "203.0.113.6"
-    service.try_hub(MODEL, began)
-    download = service.store.downloading(MODEL)
+    service.checkpoints.download(MODEL, began)
+    download = service.checkpoints.store.downloading(MODEL)
     assert download
     with pytest.raises(Forbidden):
-        service.cancel_download(MODEL, other)
+        service.checkpoints.cancel_download(MODEL, other)
     assert download.running
-    service.cancel_download(MODEL, began)
+    service.checkpoints.cancel_download(MODEL, began)
     assert not download.running
-    service.try_hub(MODEL)  # the operator's
+    service.checkpoints.download(MODEL)  # the operator's
     with pytest.raises(Forbidden):
-        service.cancel_download(MODEL, began)
+        service.checkpoints.cancel_download(MODEL, began)

@@ -3,6 +3,7 @@
 import errno
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from rtdetr_demo.errors import Expired
 from rtdetr_demo.predictions import Predictions, Timing
 from rtdetr_demo.serving.jobs import Job, Jobs
-from rtdetr_demo.serving.quota import past_quota
+from rtdetr_demo.serving.quota import Quota
 from rtdetr_demo.serving.result_store import ResultStore
 from rtdetr_demo.serving.scratch import Scratch
 
@@ -31,7 +32,7 @@ def scratch(tmp_path):
 def test_results_past_their_bytes_go_oldest_first_downloads_counted(scratch):
     results = ResultStore(scratch, max_bytes=250)
     first, second = (results.keep(bytes(100), ONE, f"visitor {n}") for n in range(2))
-    (second.folder / "detections.png").write_bytes(bytes(60))
+    results.add_file(second, "detections.png", bytes(60))
     third = results.keep(bytes(100), ONE, "visitor 2")
     assert [one.folder.exists() for one in (first, second, third)] == [False, False, True]
     with pytest.raises(Expired):
@@ -48,17 +49,28 @@ def test_a_visitor_past_their_share_loses_their_own_oldest_and_nobody_elses(scra
 @pytest.mark.parametrize(
     ("held", "max_bytes", "max_count", "expected"),
     [
-        ([], 10, 10, []),
         ([("a", 100)], 10, 10, []),  # the newest stays
-        ([("a", 1), ("b", 1), ("c", 1)], 40, 2, [0]),  # by count, the oldest
-        ([("a", 8), ("b", 9), ("c", 9), ("d", 9), ("e", 9)], 40, 40, [0]),  # in all
-        ([("b", 5), ("a", 6), ("a", 6)], 40, 40, [1]),  # a's share is 10
+        ([("a", 1), ("b", 1), ("c", 1)], 40, 2, ["0"]),  # by count, the oldest
+        ([("a", 8), ("b", 9), ("c", 9), ("d", 9), ("e", 9)], 40, 40, ["0"]),  # in all
+        ([("b", 5), ("a", 6), ("a", 6)], 40, 40, ["1"]),  # a's share is 10
         ([("b", 30), ("a", 6), ("a", 4)], 40, 40, []),  # b's is past its share, and the only one
-        ([("b", 1), ("a", 1), ("a", 1), ("a", 1)], 40, 8, [1]),  # a's share is two
+        ([("b", 1), ("a", 1), ("a", 1), ("a", 1)], 40, 8, ["1"]),  # a's share is two
     ],
 )
 def test_what_goes_past_a_quota(held, max_bytes, max_count, expected):
-    assert past_quota(held, max_bytes, max_count) == expected
+    quota, gone = Quota(max_bytes, max_count), list[str]()
+    for number, (owner, size) in enumerate(held):
+        quota.add(f"{number}", owner, size)
+        gone += quota.excess()
+    assert gone == expected
+
+
+def test_ten_thousand_results_are_kept_within_their_quota_in_no_time():
+    quota, began = Quota(1e9, 200), time.monotonic()
+    for number in range(10_000):
+        quota.add(f"{number}", f"visitor {number % 7}", 1000)
+        quota.excess()
+    assert time.monotonic() - began < 2
 
 
 def test_a_result_that_was_dropped_does_not_come_back(scratch):

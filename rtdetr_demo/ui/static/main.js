@@ -56,7 +56,7 @@ export async function mount({ element, config, server = null, upload, base }) {
   };
   /** @type {Record<string, import("./lib/detector.js").Detector>} */
   const detectors = {};
-  if (rpc) detectors.server = new ServerDetector(rpc, config);
+  if (rpc) detectors.server = new ServerDetector(rpc, config, app.asset);
   if (config.runtimes.includes("device"))
     detectors.device = lazyDetector("device", async () => {
       const { DeviceDetector } = await import("./lib/device_detector.js");

@@ -1,5 +1,6 @@
 import { Refusal } from "./detector.js";
 import { cachedBytes } from "./file_cache.js";
+import { PictureUrls } from "./picture_urls.js";
 import { titleOf } from "./server_detector.js";
 
 /**
@@ -38,7 +39,6 @@ const WASM = {
 const MEASURED_PASSES = 15;
 const KEPT_PASSES = 9;
 const SILENT_MS = 60_000;
-const KEPT_PICTURES = 8;
 const STOPPED = "Detection on this device stopped. Try it again, or let the server detect.";
 const STOPPED_TWICE =
   "Detection on this device stopped twice, likely for want of memory. Choose a smaller checkpoint, or let the server detect.";
@@ -63,8 +63,7 @@ export class DeviceDetector {
   #busy = 0;
   #frameIsUnderWay = false;
   #crashes = 0;
-  /** @type {string[]} */
-  #pictures = [];
+  #pictures = new PictureUrls();
 
   /**
    * @param {import("./types.js").PageConfig} config
@@ -95,7 +94,7 @@ export class DeviceDetector {
       throw error;
     });
     const example = this.config.examples.find((one) => one.name === source.example);
-    const picture = example ? this.asset(example.picture) : this.#address(content);
+    const picture = example ? this.asset(example.picture) : this.#pictures.add(content);
     this.#measure(model, content);
     return { ...this.#result(model, pass), source, title: titleOf(source, this.config), picture };
   }
@@ -471,18 +470,6 @@ export class DeviceDetector {
   /** @param {string} name */
   #exampleAddress(name) {
     return this.asset(`../originals/${encodeURIComponent(name)}`);
-  }
-
-  /**
-   * An address for <img>. The latest few are held; a picture that is opened again gets a new one.
-   *
-   * @param {Blob} content
-   */
-  #address(content) {
-    this.#pictures.push(URL.createObjectURL(content));
-    if (this.#pictures.length > KEPT_PICTURES)
-      URL.revokeObjectURL(/** @type {string} */ (this.#pictures.shift()));
-    return /** @type {string} */ (this.#pictures.at(-1));
   }
 }
 

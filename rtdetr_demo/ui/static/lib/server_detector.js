@@ -1,5 +1,6 @@
 import { Refusal } from "./detector.js";
 import { FrameSocket } from "./frame_socket.js";
+import { PictureUrls } from "./picture_urls.js";
 
 const FRAME_QUALITY = 0.8;
 
@@ -17,6 +18,7 @@ export class ServerDetector {
   /** @type {"server"} */
   kind = "server";
   #frames = new FrameSocket(document.baseURI);
+  #pictures = new PictureUrls();
   #canvas = document.createElement("canvas");
   /** What the frames' answers say once for each checkpoint: names and colours of its classes. */
   #told = { checkpoint: "", classes: /** @type {string[]} */ ([]), colors: {} };
@@ -24,10 +26,12 @@ export class ServerDetector {
   /**
    * @param {import("./rpc.js").Rpc} rpc
    * @param {import("./types.js").PageConfig} config
+   * @param {(name: string) => string} asset  the address of one of the page's files
    */
-  constructor(rpc, config) {
+  constructor(rpc, config, asset) {
     this.rpc = rpc;
     this.config = config;
+    this.asset = asset;
   }
 
   /**
@@ -47,7 +51,8 @@ export class ServerDetector {
   async again(result, asked, onQueuePosition) {
     if (!result.source) throw new Refusal("There is no picture to look at again. Open one first.");
     if (!result.id) return this.detect(result.source, asked, onQueuePosition);
-    return this.#ask(result.source, { result: result.id }, asked, onQueuePosition);
+    const reference = { result: result.id };
+    return this.#ask(result.source, reference, asked, onQueuePosition, result.picture);
   }
 
   /**
@@ -125,9 +130,10 @@ export class ServerDetector {
    * @param {object} reference
    * @param {Asked} asked
    * @param {OnQueuePosition} [onQueuePosition]
+   * @param {string | null} [shown]  the address of the picture, where it is shown already
    * @returns {Promise<Result>}
    */
-  async #ask(source, reference, { checkpoint, queries, size }, onQueuePosition) {
+  async #ask(source, reference, { checkpoint, queries, size }, onQueuePosition, shown) {
     const request = { ...reference, checkpoint, queries, size };
     const answer = await this.rpc.callInTurn("detect", request, onQueuePosition);
     const { id, colors, picture, runtime, limits, ...predictions } = answer;
@@ -135,13 +141,24 @@ export class ServerDetector {
       predictions,
       source,
       title: titleOf(source, this.config),
-      picture,
+      picture: picture ? new URL(picture, document.baseURI).href : shown || this.#own(source),
       colors,
       settings: { checkpoint: predictions.checkpoint, queries, size, runtime },
       depth: predictions.layers.length,
       id,
       limits,
     };
+  }
+
+  /**
+   * The address of a picture that this page has by itself.
+   *
+   * @param {PhotoSource} source
+   */
+  #own({ example, file }) {
+    const known = this.config.examples.find((one) => one.name === example);
+    if (known) return this.asset(known.picture);
+    return file ? this.#pictures.add(file) : null;
   }
 
   /** @param {PhotoSource} source */

@@ -2,16 +2,22 @@
 
 import gc
 import threading
+import time
 import weakref
 from pathlib import Path
 
 import pytest
 
 from rtdetr_demo.detector.detector import Detector
+from rtdetr_demo.engine.requests import Params
 from rtdetr_demo.errors import Cancelled
-from rtdetr_demo.serving.latency_worker import PREPARE_AFTER_REQUESTS, LatencyWorker
+from rtdetr_demo.serving.latency_monitor import PREPARE_AFTER_REQUESTS, LatencyMonitor
 from tests.support.processes import wait_for
 from tests.support.services import MakeService
+
+
+def at_once(turn, stop):
+    return turn()
 
 
 def measuring_threads() -> int:
@@ -21,14 +27,14 @@ def measuring_threads() -> int:
 def test_a_dropped_model_is_let_go_though_its_measurement_was_under_way(tiny: Path, monkeypatch):
     began, ended = threading.Event(), threading.Event()
 
-    def measure(detector, stop):
+    def measure(detector, stop, execute):
         began.set()
         ended.set() if stop.wait(30) else None
         raise Cancelled("No longer needed.")
 
-    monkeypatch.setattr("rtdetr_demo.serving.latency_worker.measure_latency", measure)
+    monkeypatch.setattr("rtdetr_demo.serving.latency_monitor.measure_latency", measure)
     before = measuring_threads()
-    worker = LatencyWorker("torch")
+    worker = LatencyMonitor("torch", at_once)
     detectors = [Detector.load(name, tiny) for name in ("a", "b", "c")]
     for detector in detectors:
         worker.add(detector)
@@ -51,7 +57,7 @@ def test_a_dropped_model_is_let_go_though_its_measurement_was_under_way(tiny: Pa
 
 @pytest.mark.usefixtures("tiny")
 def test_a_backend_that_fails_to_prepare_is_not_being_prepared_for_ever(tiny: Path, monkeypatch):
-    monkeypatch.setattr("rtdetr_demo.serving.latency_worker.PREPARE_AFTER_REQUESTS", 1)
+    monkeypatch.setattr("rtdetr_demo.serving.latency_monitor.PREPARE_AFTER_REQUESTS", 1)
     detector, asked = Detector.load("tiny", tiny), []
 
     def fail(*shape: object, **_: object) -> bool:
@@ -59,13 +65,13 @@ def test_a_backend_that_fails_to_prepare_is_not_being_prepared_for_ever(tiny: Pa
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(detector, "accelerate", fail)
-    worker = LatencyWorker("auto")
+    worker = LatencyMonitor("auto", at_once)
     worker.add(detector)
     wait_for(lambda: not worker.measuring("tiny"))
-    worker.note_shape(detector, None, 128)
-    wait_for(lambda: len(asked) == 2 and not worker._preparing.is_set(), 10)
-    worker.note_shape(detector, None, 128)
-    assert not worker._preparing.is_set(), "what failed is not tried again"
+    worker.note_request(detector, Params(size=128))
+    wait_for(lambda: len(asked) == 2 and not worker.preparing, 10)
+    worker.note_request(detector, Params(size=128))
+    assert not worker.preparing, "what failed is not tried again"
     worker.close()
 
 
@@ -75,7 +81,7 @@ def test_the_latency_of_every_depth_is_measured_after_a_model_loads(
     service = make_service(runtime="torch", checkpoint=str(tiny))
     name = tiny.name
     assert service.latencies.latency(name) is None
-    service.detector()
+    service.checkpoints.detector()
     assert service.latencies.measuring(name) or service.latencies.latency(name)
     wait_for(lambda: service.latencies.latency(name), 120)
     wait_for(lambda: not service.latencies.measuring(name))
@@ -86,25 +92,36 @@ def test_the_latency_of_every_depth_is_measured_after_a_model_loads(
     assert latency.size == (160, 160)
 
 
-def test_what_is_made_ready_in_the_background_is_measured_again(
+def test_the_faster_runtime_is_prepared_first_and_is_what_is_measured(
     make_service: MakeService, tiny: Path, monkeypatch
 ):
-    asked: list[dict] = []
+    calls: list[dict] = []
 
     def accelerate(self, *_: object, **how: object) -> bool:
-        asked.append(how)
-        assert service.latencies.latency(tiny.name), "the plain path serves, and is known, before"
+        calls.append(how)
         monkeypatch.setattr(self.torch_backend(), "name", "Faster", raising=False)
         return True
 
     monkeypatch.setattr("rtdetr_demo.detector.detector.Detector.accelerate", accelerate)
     service = make_service(runtime="bf16", checkpoint=str(tiny))
-    service.detector()
+    service.checkpoints.detector()
     wait_for(lambda: not service.latencies.measuring(tiny.name), 60)
     latency = service.latencies.latency(tiny.name)
     assert latency is not None
     assert latency.runtime == "Faster"
-    assert [how["half"] for how in asked] == [True]
+    assert [how["half"] for how in calls] == [True]
+
+
+def test_measuring_never_runs_while_a_request_is_under_way(make_service: MakeService, tiny: Path):
+    service = make_service(runtime="torch", checkpoint=str(tiny))
+    with (Path(__file__).parents[2] / "examples" / "dogs.jpg").open("rb") as file:
+        photo = file.read()
+    service.checkpoints.detector()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        service.engine.submit("visitor", photo).result(30)
+        assert service.latencies.latency(tiny.name) is None
+    wait_for(lambda: service.latencies.latency(tiny.name), 60)
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -117,17 +134,17 @@ def test_a_shape_that_is_asked_for_often_is_made_ready_once(tiny: Path, monkeypa
 
     monkeypatch.setattr(detector, "accelerate", accelerate)
     monkeypatch.setattr(detector, "is_accelerated", lambda *shape: works and shape in asked)
-    worker = LatencyWorker("auto")
+    worker = LatencyMonitor("auto", at_once)
     worker.add(detector)
     wait_for(lambda: not worker.measuring("tiny"))
     asked.clear()
     for _ in range(PREPARE_AFTER_REQUESTS - 1):
-        worker.note_shape(detector, None, 128)
-    assert not worker._preparing.is_set()
-    worker.note_shape(detector, None, 128)
-    wait_for(lambda: asked == [(None, 128)] and not worker._preparing.is_set())
+        worker.note_request(detector, Params(size=128))
+    assert not worker.preparing
+    worker.note_request(detector, Params(size=128))
+    wait_for(lambda: asked == [(None, 128)] and not worker.preparing)
     for _ in range(2 * PREPARE_AFTER_REQUESTS):
-        worker.note_shape(detector, None, 128)
-    assert not worker._preparing.is_set()
+        worker.note_request(detector, Params(size=128))
+    assert not worker.preparing
     assert asked == [(None, 128)]
     worker.close()
