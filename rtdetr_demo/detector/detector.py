@@ -245,9 +245,20 @@ class Detector:
     def prepare(
         self, images: Sequence[Image.Image], size: tuple[int, int] | None = None
     ) -> torch.Tensor:
-        """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device."""
+        """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device.
+
+        May run beside passes, in other threads; on a GPU the upload overlaps with them.
+        """
         with torch.inference_mode():
-            return self.preprocess(images, self.model.dtype, size)
+            if self.device.type != "cuda":
+                return self.preprocess(images, self.model.dtype, size)
+            # A stream of its own, so that neither waits for the other; finished when it returns, so
+            # that a pass may read the tensor on any stream.
+            stream = torch.cuda.Stream(self.device)
+            with torch.cuda.stream(stream):
+                pixels = self.preprocess(images, self.model.dtype, size)
+            stream.synchronize()
+            return pixels
 
     def run_model(self, pixels: torch.Tensor) -> None:
         """Run the network alone, at full depth, on the tensor that `prepare` returned."""
