@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     data_gb: float = Field(
         4.0, gt=0, description="room that uploads, results and videos may take in all"
     )
-    api_queue: int = Field(128, ge=1, description="most pictures of API requests that wait")
+    api_queue: int = Field(128, ge=1, description="most pictures under way at once")
     api_share: int = Field(64, ge=1, description="most of these of one key or address")
     api_rate: int = Field(
         0, ge=0, description="most pictures a minute of one key or address (0: any number)"
