@@ -98,7 +98,8 @@ class Dispatcher:
 
         async def work(client: str, image: Image.Image) -> Any:
             engine = self.service.engine
-            predictions = await asyncio.wrap_future(engine.submit(client, image, params))
+            submitted = engine.submit(client, image, params, detector=detector)
+            predictions = await asyncio.wrap_future(submitted)
             if render is as_json:
                 return render(image, predictions, selection)
             return await asyncio.to_thread(render, image, predictions, selection)
@@ -128,7 +129,7 @@ class Dispatcher:
 
         async def work(client: str, image: Image.Image) -> dict[str, Any]:
             params = Params(detector.checkpoint)
-            inspecting = self.service.engine.inspect(client, image, params)
+            inspecting = self.service.engine.inspect(client, image, params, detector=detector)
             inspection = await asyncio.wrap_future(inspecting)
             return await asyncio.to_thread(lambda: inspection.to_json(inspection.ranked(rank)))
 

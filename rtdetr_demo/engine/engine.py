@@ -89,26 +89,19 @@ class Engine:
 
     # --- Requests ---------------------------------------------------------------------------------
 
-    def open(self, client: str, source: Source) -> "Future[Image.Image]":
+    def open(self, client: str, source: Source, ticket: str = "") -> "Future[Image.Image]":
         """Fetch and decode a picture, without waiting: upright, RGB.
 
         Cancelling the future drops it from the line. It fails with DemoError for a picture that
-        cannot be used.
+        cannot be used. `ticket`: the client's own name for it, for `ahead`.
         """
-        if isinstance(source, Image.Image):
-            opened: Future[Image.Image] = Future()
-            opened.set_result(source)
-            return opened
-        if isinstance(source, str) and source[:5].lower() == "data:":
-            try:
-                source = read_data_uri(source)
-            except DemoError as error:
-                opened = Future()
-                opened.set_exception(error)
-                return opened
-        if isinstance(source, bytes):
-            return self._decode(client, source)
-        return _then(self.fetch(client, source), lambda content: self._decode(client, content))
+        opened = self._open(client, source)
+        if ticket and not opened.done():
+            request = Request(client, ticket, kind="open", opening=opened)
+            with self._guard:
+                self._under_way.add(request)
+            opened.add_done_callback(lambda future: self._forget(request))
+        return opened
 
     def open_frame(self, client: str, content: bytes) -> "Future[Image.Image]":
         """Decode a frame of a live video, within the narrow limits of `media.images.read_frame`;
@@ -125,7 +118,12 @@ class Engine:
         return self._tracked(self._fetchers.submit(client, work))
 
     def submit(
-        self, client: str, source: Source, params: Params | None = None, ticket: str = ""
+        self,
+        client: str,
+        source: Source,
+        params: Params | None = None,
+        ticket: str = "",
+        detector: "Detector | None" = None,
     ) -> "Future[Predictions]":
         """Detect in a picture, without waiting.
 
@@ -134,19 +132,27 @@ class Engine:
             source: The picture.
             params: How to detect.
             ticket: The client's own name for this request, for `ahead`.
+            detector: The detector of `params.checkpoint`, if the caller has it already.
 
         Returns:
             A future; cancelling it drops the request from the line. It fails with BadInput for a
             picture or parameters that cannot be used, CheckpointError for a checkpoint that cannot
             be loaded, Busy when the engine is closed or the device is not available.
         """
-        return self._submit(Request(client, ticket, params or Params()), source)
+        request = Request(client, ticket, params or Params(), detector=detector)
+        return self._submit(request, source)
 
     def inspect(
-        self, client: str, source: Source, params: Params | None = None, ticket: str = ""
+        self,
+        client: str,
+        source: Source,
+        params: Params | None = None,
+        ticket: str = "",
+        detector: "Detector | None" = None,
     ) -> "Future[Inspection]":
         """Record one full pass over a picture; otherwise as `submit`."""
-        return self._submit(Request(client, ticket, params or Params(), "inspect"), source)
+        request = Request(client, ticket, params or Params(), "inspect", detector=detector)
+        return self._submit(request, source)
 
     def run_when_idle(self, call: Callable[[], T], stop: threading.Event | None = None) -> T:
         """Run a function in the device's thread while nothing else is under way, and wait for it.
@@ -248,12 +254,16 @@ class Engine:
         with self._guard:
             self._under_way.add(request)
         request.future.add_done_callback(lambda future: self._end(request))
-        try:
-            loading = self._load(request.params.checkpoint)
-        except DemoError as error:
-            request.fail(error)
-            return request.future
-        request.opening = self.open(request.client, source)
+        loading: Future[Detector] = Future()
+        if request.detector is not None:
+            loading.set_result(request.detector)
+        else:
+            try:
+                loading = self._load(request.params.checkpoint)
+            except DemoError as error:
+                request.fail(error)
+                return request.future
+        request.opening = self._open(request.client, source)
 
         def prepare(image: Image.Image) -> "Future[None]":
             return _then(loading, lambda detector: self._schedule(request, detector, image))
@@ -283,10 +293,13 @@ class Engine:
         if request.future.done():  # cancelled meanwhile
             self._queue.remove(request)
 
-    def _end(self, request: Request) -> None:
+    def _forget(self, request: Request) -> None:
         with self._guard:
             self._under_way.discard(request)
             self._last_end = time.monotonic()
+
+    def _end(self, request: Request) -> None:
+        self._forget(request)
         if request.future.cancelled():
             if request.opening is not None:
                 request.opening.cancel()

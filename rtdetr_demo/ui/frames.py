@@ -156,7 +156,8 @@ class _Connection:
             depth = min(header.decoder_layers, detector.depth)
             params = header.params(detector.checkpoint, depth, every_layer=False)
             submitted = time.perf_counter()
-            predictions = await asyncio.wrap_future(engine.submit(self._viewer, image, params))
+            pending = engine.submit(self._viewer, image, params, detector=detector)
+            predictions = await asyncio.wrap_future(pending)
             waited = time.perf_counter() - submitted - predictions.timing.total / 1000
             answer = predictions.for_browser([predictions.layers], LOWEST_SCORE)
         finally:

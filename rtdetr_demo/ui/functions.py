@@ -41,18 +41,19 @@ def server_functions(
     @server_function(Detect, engine)
     def detect(request: Detect) -> dict:
         """Detections of every layer in a picture, which is kept for later requests about it."""
-        client = visitor()
+        client, ticket = visitor(), request.ticket or ""
         source = source_of(request, service, results)
         content = engine.fetch(client, source).result() if isinstance(source, str) else source
-        image = engine.open(client, content).result()
-        params = request.params(request.checkpoint)
-        predictions = engine.submit(client, image, params, request.ticket or "").result()
+        image = engine.open(client, content, ticket).result()
+        detector = checkpoints.detector(request.checkpoint)
+        params = request.params(detector.checkpoint)
+        pending = engine.submit(client, image, params, ticket, detector)
+        predictions = pending.result()
         if request.result is None:
             file = None if request.path is None else uploaded_file(request.path, service)
             result = results.keep(content if file is None else file, predictions, client)
         else:
             result = results.replace(request.result, predictions)
-        detector = checkpoints.detector(predictions.checkpoint)
         return {
             **predictions.for_browser(),
             "id": result.id,

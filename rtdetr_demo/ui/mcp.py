@@ -51,7 +51,7 @@ def add_tools(service: Service, results: ResultStore) -> None:
             layers = detector.check_depth(decoder_layers)
             _check(classes, max_detections, detector.class_names)
             params = Params(detector.checkpoint, layers, every_layer=False)
-            predictions = engine.submit(client, picture, params).result()
+            predictions = engine.submit(client, picture, params, detector=detector).result()
             selection = Selection(layers, lowest, classes, max_detections)
             drawn = export.annotate(picture, predictions.select(*selection))
             kept = results.keep(content, predictions, client)

@@ -247,3 +247,26 @@ def test_looking_at_a_picture_again_leaves_no_further_copy_on_the_disk(call: Cal
     result = call("detect", {"path": call.upload(PHOTO.read_bytes()), "checkpoint": ""})
     again = call("detect", {"result": result["id"], "checkpoint": ""})
     assert again["id"] == result["id"]
+
+
+def test_a_picture_comes_back_only_where_a_browser_cannot_show_it(call: Caller):
+    def answer(content: bytes, name: str) -> dict:
+        return call("detect", {"path": call.upload(content, name), "checkpoint": ""})
+
+    jpeg = answer(PHOTO.read_bytes(), "dogs.jpg")
+    assert jpeg["picture"] is None
+    assert call("detect", {"result": jpeg["id"], "checkpoint": "", "size": 128})["picture"] is None
+    assert call("detect", {"example": "dogs.jpg", "checkpoint": ""})["picture"] is None
+    tiff = io.BytesIO()
+    with Image.open(PHOTO) as photo:
+        photo.convert("RGB").resize((300, 200)).save(tiff, "TIFF")
+    shown = call.client.get("/" + answer(tiff.getvalue(), "dogs.tiff")["picture"])
+    assert shown.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(shown.content)).size == (300, 200)
+
+
+def test_a_picture_from_an_address_comes_back_as_a_file(call: Caller):
+    content = PHOTO.read_bytes()
+    with PictureHost({"/dogs.jpg": lambda request: request.reply(200, content)}) as host:
+        answer = call("detect", {"url": host.url + "/dogs.jpg", "checkpoint": ""})
+    assert call.client.get("/" + answer["picture"]).headers["content-type"] == "image/jpeg"

@@ -130,3 +130,12 @@ def test_a_result_that_finds_no_room_leaves_no_folder(scratch, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         results.keep(b"picture", ONE, "someone")
     assert list(scratch.folder("results").iterdir()) == []
+
+
+def test_an_uploaded_file_is_linked_and_not_copied(scratch):
+    uploaded = scratch.uploads / "photo.jpg"
+    uploaded.write_bytes(b"picture")
+    result = ResultStore(scratch).keep(uploaded, ONE, "someone")
+    assert result.original.samefile(uploaded)
+    uploaded.unlink()
+    assert result.original.read_bytes() == b"picture"
