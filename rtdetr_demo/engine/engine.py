@@ -227,6 +227,22 @@ class Engine:
 
     # --- Before the device ------------------------------------------------------------------------
 
+    def _open(self, client: str, source: Source) -> "Future[Image.Image]":
+        if isinstance(source, Image.Image):
+            opened: Future[Image.Image] = Future()
+            opened.set_result(source)
+            return opened
+        if isinstance(source, str) and source[:5].lower() == "data:":
+            try:
+                source = read_data_uri(source)
+            except DemoError as error:
+                opened = Future()
+                opened.set_exception(error)
+                return opened
+        if isinstance(source, bytes):
+            return self._decode(client, source)
+        return _then(self.fetch(client, source), lambda content: self._decode(client, content))
+
     def _decode(self, client: str, content: bytes, frame: bool = False) -> "Future[Image.Image]":
         began = time.perf_counter()
         opening = self._tracked(self.decoders.submit(client, content, frame=frame))
