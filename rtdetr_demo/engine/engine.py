@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ from ..predictions import Predictions
 from .admission import Admission
 from .devices import Device, LocalDevice
 from .fair_pool import FairPool
+from .futures import chain
 from .requests import Params, Prepared, Request, Source
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class Engine:
                 return opened
         if isinstance(source, bytes):
             return self._decode(client, source)
-        return _then(self.fetch(client, source), lambda content: self._decode(client, content))
+        return chain(self.fetch(client, source), lambda content: self._decode(client, content))
 
     def _decode(self, client: str, content: bytes, frame: bool = False) -> "Future[Image.Image]":
         began = time.perf_counter()
@@ -282,9 +283,9 @@ class Engine:
         request.opening = self._open(request.client, source)
 
         def prepare(image: Image.Image) -> "Future[None]":
-            return _then(loading, lambda detector: self._schedule(request, detector, image))
+            return chain(loading, lambda detector: self._schedule(request, detector, image))
 
-        preparing = _then(request.opening, prepare)
+        preparing = chain(request.opening, prepare)
         preparing.add_done_callback(lambda future: _pass_error(future, request))
         return request.future
 
@@ -370,42 +371,6 @@ class Engine:
         if first.kind == "inspect":
             return [self.device.inspect(first.detector, pictures[0], first.params)]
         return list(self.device.detect(first.detector, pictures, first.params))
-
-
-def _then(future: Future, following: "Callable[[Any], Future[T]]") -> "Future[T]":
-    """A future of what `following` does with the result of `future`; errors are passed on."""
-    outcome: Future[T] = Future()
-    current: list[Future] = [future]
-
-    def settle(last: Future) -> None:
-        if not outcome.done():
-            with suppress(InvalidStateError):
-                error = None if last.cancelled() else last.exception()
-                if last.cancelled():
-                    outcome.cancel()
-                elif error is not None:
-                    outcome.set_exception(error)
-                else:
-                    outcome.set_result(last.result())
-
-    def go_on(first: Future) -> None:
-        if first.cancelled() or first.exception() is not None or outcome.done():
-            settle(first)
-            return
-        try:
-            current[0] = following(first.result())
-        except BaseException as error:
-            outcome.set_exception(error)
-            return
-        current[0].add_done_callback(settle)
-
-    def cancel(done: Future) -> None:
-        if done.cancelled():
-            current[0].cancel()
-
-    future.add_done_callback(go_on)
-    outcome.add_done_callback(cancel)
-    return outcome
 
 
 def _pass_error(future: Future, request: Request) -> None:
