@@ -1,6 +1,6 @@
 """Pictures under way are bounded in all and for each client."""
 
-import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -66,9 +66,8 @@ def test_a_closed_pool_fails_what_waits():
 
 
 def test_work_in_a_pool_sees_the_callers_context():
-    async def ask() -> str:
-        return await asyncio.wrap_future(pool.submit("a", lambda: threading.current_thread().name))
-
-    pool = FairPool(1, 1, "named")
-    assert asyncio.run(ask()) == "named-0"
+    visitor = contextvars.ContextVar("visitor", default="nobody")
+    pool = FairPool(1, 1, "test")
+    visitor.set("someone")
+    assert pool.submit("a", visitor.get).result(5) == "someone"
     pool.close()
