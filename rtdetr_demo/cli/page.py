@@ -60,7 +60,7 @@ def serve(settings: Settings) -> None:
     # Only now: a page that answers at once beats a model that is loaded a little sooner.
     service.start()
     end.wait()
-    service.pictures.hurry(HURRY_SECONDS)
+    service.pictures.limit_time(HURRY_SECONDS)
     api.drain(DRAIN_SECONDS)
     page.close(verbose=False)
 

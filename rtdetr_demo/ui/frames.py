@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import INTERNAL_ERROR, BadInput, DemoError, TooLarge
-from ..media import images as sources
 from ..serving.scheduler import ViewerLimiter
 from ..serving.service import Service
 from .pictures import colors
@@ -158,7 +157,7 @@ class _Connection:
         began = time.perf_counter()
         self._viewers.begin_frame(self._viewer, self._address)
         try:
-            image = sources.read_frame(picture)
+            image = self._service.pictures.submit(self._viewer, picture, frame=True).result()
             detector = self._service.detector(header.checkpoint)
             depth = min(header.decoder_layers, detector.depth)
             asked = time.perf_counter()
