@@ -40,6 +40,8 @@ CLIENT_LINE = LINE // 4
 """Pictures of one client that wait at most."""
 HELD_BYTES = 4 * MAX_PIXELS * 4
 """What decoded pictures, until they are let go, may take in all: four of the largest."""
+MAX_LOST = 2
+"""Decoders that may end before they have a picture until it is given up."""
 _START_SECONDS = 60.0
 _TICK = 0.05
 
@@ -61,10 +63,16 @@ class _Picture(Future[Image.Image]):
         self.deadline: float | None = None
         self.decoder: _Decoder | None = None
         self.timed_out = False
+        self.lost = 0
+        """How many decoders ended before they had it."""
 
 
 class _NoRoom(Exception):
     """The pixels of a picture do not fit into memory now."""
+
+
+class _Lost(Exception):
+    """The decoder had ended before it had the picture."""
 
 
 class DecoderPool:
@@ -219,7 +227,7 @@ class DecoderPool:
             picture.set_running_or_notify_cancel()
 
     def _wait_again(self, picture: _Picture) -> None:
-        """Put a picture back that needs more memory than there is now."""
+        """Put a picture back that did not get the decoder or the memory it needs."""
         with self._changed:
             self._running.discard(picture)
             self._waiting.add(picture)
@@ -256,17 +264,21 @@ class DecoderPool:
                 self._changed.wait_for(lambda: self._closed or self._running or self._waiting)
                 if self._closed:
                     return
-                now = time.monotonic()
-                late = [picture for picture in self._waiting if now > picture.give_up]
-                for picture in self._running:
-                    if picture.decoder and picture.deadline and now > picture.deadline:
-                        picture.timed_out = True
-                        picture.decoder.kill()
-            for picture in late:
-                if self._queue.remove(picture):
-                    self._leave_line(picture)
-                    _settle(picture, error=Busy(_FULL))
+            self._end_late()
             time.sleep(_TICK)
+
+    def _end_late(self) -> None:
+        now = time.monotonic()
+        with self._changed:
+            late = [picture for picture in self._waiting if now > picture.give_up]
+            for picture in self._running:
+                if picture.decoder and picture.deadline and now > picture.deadline:
+                    picture.timed_out = True
+                    picture.decoder.kill()
+        for picture in late:
+            if self._queue.remove(picture):
+                self._leave_line(picture)
+                _settle(picture, error=Busy(_FULL))
 
     # The decoders
 
@@ -278,13 +290,17 @@ class DecoderPool:
             self._changed.notify_all()
         while taken := self._queue.take(self._claim):
             picture = taken[1]
-            if decoder is None or not decoder.process.is_alive():
+            if decoder is None or not decoder.is_ready():
                 self._discard(decoder)
                 decoder = self._new_decoder()
             try:
                 image = self._open(picture, decoder)
             except _NoRoom:
                 self._wait_again(picture)
+            except _Lost:
+                self._discard(decoder)
+                self._wait_again(picture)
+                decoder = self._new_decoder()
             except (EOFError, OSError, ValueError):
                 error = self._what_ended(picture, decoder)
                 self._discard(decoder)
@@ -311,9 +327,7 @@ class DecoderPool:
         reserved = picture.cost
         pipe = decoder.pipe
         try:
-            limits = {"frame": picture.frame, "seconds": seconds}
-            pipe.send_bytes(json.dumps(limits).encode())
-            pipe.send_bytes(picture.content)
+            self._send(picture, pipe, seconds)
             answer = json.loads(pipe.recv_bytes())
             if "error" in answer:
                 raise getattr(errors, answer["error"])(answer["message"])
@@ -335,6 +349,18 @@ class DecoderPool:
         released = weakref.finalize(image, self._let_go.put, (picture.client, reserved))
         released.atexit = False
         return image
+
+    def _send(self, picture: _Picture, pipe: Connection, seconds: float) -> None:
+        limits = {"frame": picture.frame, "seconds": seconds}
+        try:
+            pipe.send_bytes(json.dumps(limits).encode())
+            pipe.send_bytes(picture.content)
+            pipe.recv_bytes()  # `BEGUN`
+        except (EOFError, OSError):
+            picture.lost += 1
+            if picture.timed_out or picture.lost > MAX_LOST:
+                raise
+            raise _Lost from None
 
     def _finish(
         self, picture: _Picture, image: Image.Image | None = None, error: Exception | None = None
@@ -391,13 +417,22 @@ class _Decoder:
     def __init__(self) -> None:
         context = child_context()
         self.pipe, child_end = context.Pipe()
-        self.process = context.Process(target=serve_pictures, args=(child_end,), daemon=True)
+        self.process = context.Process(
+            target=serve_pictures, args=(child_end,), name="decoder", daemon=True
+        )
         try:
             self.process.start()
         except EOFError as error:
             raise OSError("the process that starts decoders has ended") from error
         finally:
             child_end.close()  # so that the end of the child is the end of the pipe
+
+    def is_ready(self) -> bool:
+        """Whether it waits for a picture. One that has ended closed its end of the pipe."""
+        try:
+            return self.process.is_alive() and not self.pipe.poll()
+        except OSError:
+            return False
 
     def kill(self) -> None:
         """End it at once, also if it is stopped."""

@@ -21,6 +21,7 @@ DECODER_BYTES = 1536 * 2**20
 """Memory of one decoder: data, heap and stacks of its threads. 400 MB of it are reserved, not
 used, by the libraries alone; a 50-megapixel picture of the costliest kind takes the rest."""
 READY = b"ready"
+BEGUN = b"begun"
 TAKE = b"take"
 DROP = b"drop"
 _BAND_BYTES = 4 * 2**20
@@ -42,8 +43,9 @@ def serve_pictures(parent: Connection) -> None:
         while True:
             limits = json.loads(parent.recv_bytes())
             content = parent.recv_bytes()
+            parent.send_bytes(BEGUN)
             _limit_cpu(limits["seconds"])
-            pixels = _answer(parent, content, limits["frame"])
+            pixels = answer(parent, content, limits["frame"])
             del content
             if pixels > _TRIM_PIXELS:
                 memory.trim()
@@ -51,7 +53,7 @@ def serve_pictures(parent: Connection) -> None:
         pass  # the parent is gone
 
 
-def _answer(parent: Connection, content: bytes, frame: bool) -> int:
+def answer(parent: Connection, content: bytes, frame: bool) -> int:
     """Answer with one picture. Returns how many pixels it had."""
     try:
         image = read_frame(content) if frame else read_picture(content)

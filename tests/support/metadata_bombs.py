@@ -87,6 +87,44 @@ def with_exif(form: str, exif: bytes) -> bytes:
     return content.replace(empty, exif)
 
 
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def shared_items(data_bytes: int, items: int = 900) -> bytes:
+    """A HEIF whose items of EXIF are all the same bytes."""
+    exif = struct.pack("<2sHLHL", b"II", 42, 8, 0, 0).ljust(data_bytes, b"\0")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48))).save(buffer, exif=exif)
+    content = buffer.getvalue()
+    at = content.index(b"meta") - 4
+    end = at + struct.unpack_from(">I", content, at)[0]
+    boxes: dict[bytes, bytes] = {}
+    inner = at + 12
+    while inner < end:
+        length, kind = struct.unpack_from(">I4s", content, inner)
+        boxes[kind] = content[inner + 8 : inner + length]
+        inner += length
+    assert boxes[b"iloc"][:8] == struct.pack(">IBBH", 0, 0x44, 0x40, 2)
+    picture, metadata = struct.iter_unpack(">HHIHII", boxes[b"iloc"][8:])
+    numbers = range(metadata[0], metadata[0] + items)
+    infos = [_box(b"infe", struct.pack(">IHH4sB", 2 << 24, n, 0, b"Exif", 0)) for n in numbers]
+    described = b"".join(_box(b"cdsc", struct.pack(">HHH", n, 1, picture[0])) for n in numbers)
+    count = struct.pack(">IH", 0, 1 + items)
+    first_info = boxes[b"iinf"][6 : 6 + struct.unpack_from(">I", boxes[b"iinf"], 6)[0]]
+    boxes[b"iinf"] = count + first_info + b"".join(infos)
+    boxes[b"iref"] = bytes(4) + described
+    moved = 0
+    for _ in range(2):  # where the data lie depends on how long this is
+        table = [(picture[0], 0, 1, picture[4] + moved, picture[5])]
+        table += [(n, 0, 1, metadata[4] + moved, metadata[5]) for n in numbers]
+        places = b"".join(struct.pack(">HHHII", *entry) for entry in table)
+        boxes[b"iloc"] = struct.pack(">IBBH", 0, 0x44, 0, 1 + items) + places
+        meta = _box(b"meta", bytes(4) + b"".join(_box(*pair) for pair in boxes.items()))
+        moved = len(meta) - (end - at)
+    return content[:at] + meta + content[end:]
+
+
 def profile_of_shared_elements(data_bytes: int) -> bytes:
     """An ICC profile with a tag whose 4,000 processing elements are the same bytes."""
     at, position = 144, 16 + 8 * TAGS
@@ -121,6 +159,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "TIFF": lambda: directory(1_000_000, first=PICTURE),
     "BigTIFF": lambda: directory(1_000_000, first=PICTURE, is_big=True),
     "HEIF EXIF": lambda: with_exif("HEIF", directory(1_000_000)),
+    "HEIF items": lambda: shared_items(1_000_000),
     "AVIF EXIF": lambda: with_exif("AVIF", directory(1_000_000)),
 }
 """Functions that make a bomb of each kind."""
