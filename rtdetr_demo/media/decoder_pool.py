@@ -1,31 +1,24 @@
-"""Decoders: child processes in which pictures of strangers are opened.
+"""Pictures of strangers are opened in decoders: child processes that share nothing.
 
-Each decoder belongs to one thread of this process and shares nothing with the others, so that one
-that is stopped, killed or busy holds up its own picture only. Waiting pictures are served
-round-robin by client.
+Each decoder belongs to one thread of this process, so that one that is stopped, killed or busy
+holds up its own picture only. Waiting pictures are served round-robin by client.
 """
 
 import atexit
-import json
-import signal
 import threading
 import time
 import weakref
 from collections import Counter
 from concurrent.futures import Future
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from PIL import Image
 
-from .. import errors, memory
-from ..children import child_context
+from .. import memory
 from ..cpus import cpu_quota
 from ..errors import GOING_DOWN, Busy, DamagedPicture, DemoError, Unprocessable
 from ..fair_queue import FairQueue
-from .decoder_process import DROP, READY, TAKE, band_rows, serve_pictures
+from .decoder_process import Decoder
 from .images import MAX_PIXELS
 
 MAX_WORKERS = 8
@@ -61,7 +54,7 @@ class _Picture(Future[Image.Image]):
         self.cost = 0
         """Bytes of its pixels; 0 until a decoder has found out."""
         self.deadline: float | None = None
-        self.decoder: _Decoder | None = None
+        self.decoder: Decoder | None = None
         self.timed_out = False
         self.lost = 0
         """How many decoders ended before they had it."""
@@ -98,7 +91,7 @@ class DecoderPool:
         self._running: set[_Picture] = set()
         self._held: Counter[str] = Counter()
         self._let_go: SimpleQueue[tuple[str, int]] = SimpleQueue()
-        self._decoders: set[_Decoder] = set()
+        self._decoders: set[Decoder] = set()
         self._ready = 0
         self._begun = False
         self._closed = False
@@ -183,13 +176,9 @@ class DecoderPool:
                 return
             self._begun = True
         atexit.register(self.close)
-        for number in range(self._workers):
-            self._run(self._serve, f"decoder {number}")
-        self._run(self._keep_time, "decoder clock")
-        self._run(self._release, "decoder memory")
-
-    def _run(self, target: Any, name: str) -> None:
-        threading.Thread(target=target, name=name, daemon=True).start()
+        targets = [self._serve] * self._workers + [self._keep_time, self._release]
+        for target in targets:
+            threading.Thread(target=target, name=f"decoders{target.__name__}", daemon=True).start()
 
     # The line
 
@@ -301,13 +290,13 @@ class DecoderPool:
                 self._discard(decoder)
                 self._wait_again(picture)
                 decoder = self._new_decoder()
-            except (EOFError, OSError, ValueError):
-                error = self._what_ended(picture, decoder)
-                self._discard(decoder)
-                self._finish(picture, error=error)
-                decoder = self._new_decoder()
             except DemoError as error:
                 self._finish(picture, error=error)
+            except Exception:  # it ended, or sends what it should not
+                failure = self._what_ended(picture, decoder)
+                self._discard(decoder)
+                self._finish(picture, error=failure)
+                decoder = self._new_decoder()
             else:
                 self._finish(picture, image=image)
                 del image
@@ -315,47 +304,36 @@ class DecoderPool:
             self._queue.wake()  # its client may have another one opened
         self._discard(decoder)
 
-    def _open(self, picture: _Picture, decoder: "_Decoder | None") -> Image.Image:
+    def _open(self, picture: _Picture, decoder: Decoder | None) -> Image.Image:
         if decoder is None:
             raise Busy("Pictures cannot be opened here now. Send this again in a moment.")
         with self._changed:
             seconds = self._seconds
             picture.decoder = decoder
-            picture.deadline = min(
-                picture.deadline or time.monotonic() + seconds, time.monotonic() + seconds
-            )
+            end = time.monotonic() + seconds
+            picture.deadline = min(picture.deadline or end, end)
         reserved = picture.cost
-        pipe = decoder.pipe
         try:
-            self._send(picture, pipe, seconds)
-            answer = json.loads(pipe.recv_bytes())
-            if "error" in answer:
-                raise getattr(errors, answer["error"])(answer["message"])
-            width, height = answer["size"]
+            self._send(picture, decoder, seconds)
+            width, height = decoder.receive_size()
             picture.cost = 4 * width * height  # Pillow keeps four bytes for each pixel
             if not reserved:
                 if not self._reserve(picture):
-                    pipe.send_bytes(DROP)
+                    decoder.drop()
                     raise _NoRoom
                 reserved = picture.cost
-            pipe.send_bytes(TAKE)
-            image = _receive(pipe, width, height)
+            image = decoder.receive_pixels()
         except BaseException:
             if reserved:
                 self._let_go.put((picture.client, reserved))
             raise
-        if answer["note"]:
-            image.info["note"] = answer["note"]
         released = weakref.finalize(image, self._let_go.put, (picture.client, reserved))
         released.atexit = False
         return image
 
-    def _send(self, picture: _Picture, pipe: Connection, seconds: float) -> None:
-        limits = {"frame": picture.frame, "seconds": seconds}
+    def _send(self, picture: _Picture, decoder: Decoder, seconds: float) -> None:
         try:
-            pipe.send_bytes(json.dumps(limits).encode())
-            pipe.send_bytes(picture.content)
-            pipe.recv_bytes()  # `BEGUN`
+            decoder.send(picture.content, picture.frame, seconds)
         except (EOFError, OSError):
             picture.lost += 1
             if picture.timed_out or picture.lost > MAX_LOST:
@@ -371,12 +349,10 @@ class DecoderPool:
         picture.content = b""
         _settle(picture, image, error)
 
-    def _what_ended(self, picture: _Picture, decoder: "_Decoder") -> DemoError:
-        decoder.process.join(1)
-        used_up = signal.SIGXCPU if hasattr(signal, "SIGXCPU") else None
+    def _what_ended(self, picture: _Picture, decoder: Decoder | None) -> DemoError:
         if self._closed:
             return Busy(GOING_DOWN)
-        if picture.timed_out or decoder.process.exitcode == -(used_up or 0):
+        if picture.timed_out or (decoder and decoder.used_up_its_time()):
             return Unprocessable(
                 f"This picture takes longer than {self._seconds:.0f} seconds to open. Save it "
                 "anew as JPEG or PNG and send that."
@@ -386,67 +362,25 @@ class DecoderPool:
             "JPEG or PNG and send that."
         )
 
-    def _new_decoder(self) -> "_Decoder | None":
+    def _new_decoder(self) -> Decoder | None:
         """A decoder that is ready; None if none could be started or the pool is closed."""
         try:
-            decoder = _Decoder()
+            decoder = Decoder()
         except OSError:
             return None
         with self._changed:
             self._decoders.add(decoder)
             closed = self._closed
-        if not closed:
-            with suppress(EOFError, OSError):
-                if decoder.pipe.poll(_START_SECONDS) and decoder.pipe.recv_bytes() == READY:
-                    return decoder
+        if not closed and decoder.wait_until_ready(_START_SECONDS):
+            return decoder
         self._discard(decoder)
         return None
 
-    def _discard(self, decoder: "_Decoder | None") -> None:
-        if decoder is not None:
-            decoder.kill()
-            decoder.pipe.close()
-            decoder.process.join(1)
+    def _discard(self, decoder: Decoder | None) -> None:
+        if decoder:
+            decoder.close()
             with self._changed:
                 self._decoders.discard(decoder)
-
-
-class _Decoder:
-    """A child process and the pipe to it. Raises OSError if it cannot be started."""
-
-    def __init__(self) -> None:
-        context = child_context()
-        self.pipe, child_end = context.Pipe()
-        self.process = context.Process(
-            target=serve_pictures, args=(child_end,), name="decoder", daemon=True
-        )
-        try:
-            self.process.start()
-        except EOFError as error:
-            raise OSError("the process that starts decoders has ended") from error
-        finally:
-            child_end.close()  # so that the end of the child is the end of the pipe
-
-    def is_ready(self) -> bool:
-        """Whether it waits for a picture. One that has ended closed its end of the pipe."""
-        try:
-            return self.process.is_alive() and not self.pipe.poll()
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        """End it at once, also if it is stopped."""
-        with suppress(OSError, ValueError):
-            self.process.kill()
-
-
-def _receive(pipe: Connection, width: int, height: int) -> Image.Image:
-    image = Image.new("RGB", (width, height))
-    rows = band_rows(width)
-    for top in range(0, height, rows):
-        size = width, min(rows, height - top)
-        image.paste(Image.frombytes("RGB", size, pipe.recv_bytes()), (0, top))
-    return image
 
 
 def _settle(

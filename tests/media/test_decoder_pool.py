@@ -282,7 +282,7 @@ def test_slow_pictures_of_one_client_do_not_make_another_one_wait(pools):
 def test_clients_take_turns(pools):
     pool, _ = pools.make(workers=1)
     order: list[str] = []
-    first = pool.submit("greedy", many_scans(150, (1000, 1000)))
+    first = pool.submit("greedy", many_scans(100, (1000, 1000)))
     for client in ("greedy", "greedy", "greedy", "modest"):
         future = pool.submit(client, SMALL)
         future.add_done_callback(lambda _, client=client: order.append(client))
@@ -293,7 +293,7 @@ def test_clients_take_turns(pools):
 
 def test_a_picture_that_waits_can_be_cancelled_and_has_a_place(pools):
     pool, _ = pools.make(workers=1)
-    slow = pool.submit("a", SLOW)
+    slow = pool.submit("a", many_scans(150, (1500, 1500)))
     wait_for(lambda: pool.ahead(slow) is None)
     second, third = pool.submit("b", SMALL), pool.submit("c", SMALL)
     assert (pool.ahead(second), pool.ahead(third)) == (0, 1)
