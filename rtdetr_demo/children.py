@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["rtdetr_demo.media.images", "rtdetr_demo.video.pipeline"]
+PRELOADED = ["rtdetr_demo.media.decoder_process", "rtdetr_demo.video.pipeline"]
 """Modules that are imported once for all children."""
 LONGEST_PATH = 70
 
