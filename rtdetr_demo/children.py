@@ -1,6 +1,6 @@
-"""Child processes, in which foreign bytes are decoded.
+"""Child processes, in which files of strangers are decoded.
 
-What crashes, hangs or swells there ends there. Whoever starts one keeps a deadline for it.
+A crash, a hang or a lack of memory there harms only the child. The parent keeps a deadline for it.
 """
 
 import gc
@@ -13,13 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["rtdetr_demo.media.images", "rtdetr_demo.video.pipeline"]
-"""Imported once, for all of them."""
+PRELOADED = ["rtdetr_demo.media.decoder_process", "rtdetr_demo.video.pipeline"]
+"""Modules that are imported once for all children."""
 LONGEST_PATH = 70
 
 
 def child_context() -> Any:
-    """How they are started: from a small process that has neither our threads nor our memory."""
+    """The multiprocessing context that starts children: from a small process without the threads
+    and the memory of this one (`forkserver`), or else anew (`spawn`)."""
     # The small process listens on a socket among temporary files, whose path has a limit.
     if sys.platform == "win32" or len(os.fsencode(tempfile.gettempdir())) > LONGEST_PATH:
         return multiprocessing.get_context("spawn")
@@ -27,7 +28,7 @@ def child_context() -> Any:
     context.set_forkserver_preload(PRELOADED)
     try:
         context.Process(target=_nothing, daemon=True).start()
-    except OSError:  # someone has deleted its socket
+    except OSError:  # its socket was deleted
         return multiprocessing.get_context("spawn")
     return context
 
@@ -36,16 +37,25 @@ def _nothing() -> None:
     """Proves that a child starts."""
 
 
-def settle_as_child(memory_bytes: int | None = None) -> None:
-    """Called first in a child: it goes before its parent when memory runs short, may take
-    `memory_bytes` of address space, and leaves Ctrl-C to its parent. Garbage collection no longer
-    looks at what is there already: modules, which stay."""
+def settle_as_child(address_bytes: int | None = None, data_bytes: int | None = None) -> None:
+    """Prepare a child process; called first in it.
+
+    The kernel ends it before its parent when memory runs short, Ctrl-C is left to the parent, and
+    garbage collection leaves out the modules that are loaded already.
+
+    Args:
+        address_bytes: Limit of the address space.
+        data_bytes: Limit of heap, stacks and private data, which leaves out files and libraries.
+    """
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")
-    if memory_bytes and os.name == "posix":
+    if os.name == "posix":
         import resource
 
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        limits = (resource.RLIMIT_AS, address_bytes), (resource.RLIMIT_DATA, data_bytes)
+        for kind, limit in limits:
+            if limit:
+                with suppress(ValueError, OSError):
+                    resource.setrlimit(kind, (limit, limit))

@@ -16,6 +16,7 @@ import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import BadInput, DamagedPicture, NotAPicture, TooLarge, Unprocessable
+from .metadata_limits import check_info, check_metadata
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
@@ -58,8 +59,10 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_metadata(content)
             with Image.open(io.BytesIO(content), formats=formats) as opened:
                 _check_size(opened.size, max_pixels)
+                check_info(opened)
                 if opened.format in ("JPEG", "MPO") and _scans(content) > max_scans:
                     raise Unprocessable(
                         f"This JPEG asks for more than {max_scans} passes, which would take too "
@@ -84,6 +87,8 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
+    except BadInput:
+        raise
     except Exception:
         # Damaged EXIF data says nothing about which way is up; the picture itself is whole.
         return image
