@@ -67,7 +67,8 @@ class Engine:
         on_request: "Callable[[Detector, Params], None]" = lambda detector, params: None,
     ):
         self.admission = Admission(capacity, share)
-        self.decoders = DecoderPool()
+        # Admission bounds what a client has under way: none of that is refused here.
+        self.decoders = DecoderPool(line=2 * capacity, client_line=share)
         self._load = load
         self.device: Device = device or LocalDevice()
         self._allowed_hosts = allowed_hosts

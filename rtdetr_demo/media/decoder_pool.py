@@ -74,14 +74,23 @@ class DecoderPool:
     Args:
         workers: Decoder processes; by default one for each core, from two to `MAX_WORKERS`.
         seconds: What one picture may take, by the clock and of processor time.
+        line: Pictures that wait at most.
+        client_line: Pictures of one client that wait at most.
         held_bytes: What all decoded pictures may take until they are let go. A client may hold
             half of it.
     """
 
     def __init__(
-        self, workers: int | None = None, seconds: float = SECONDS, held_bytes: int = HELD_BYTES
+        self,
+        workers: int | None = None,
+        seconds: float = SECONDS,
+        held_bytes: int = HELD_BYTES,
+        *,
+        line: int = LINE,
+        client_line: int = CLIENT_LINE,
     ):
         self._workers = workers or max(2, min(cpu_quota(), MAX_WORKERS))
+        self._line, self._client_line = line, client_line
         self._seconds = seconds
         self._max_bytes = held_bytes
         self._queue: FairQueue[_Picture] = FairQueue()
@@ -122,7 +131,7 @@ class DecoderPool:
         self._begin()
         with self._changed:
             own = sum(waiting.client == picture.client for waiting in self._waiting)
-            is_full = len(self._waiting) >= LINE or own >= CLIENT_LINE
+            is_full = len(self._waiting) >= self._line or own >= self._client_line
             if not is_full:
                 self._waiting.add(picture)
                 self._changed.notify_all()
