@@ -12,7 +12,7 @@ from PIL import Image
 from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Expired
 from rtdetr_demo.media.colors import class_color, text_color
-from rtdetr_demo.media.exporters import FORMS, annotate, render
+from rtdetr_demo.media.exporters import FORMS, annotate, file_name, render
 from rtdetr_demo.predictions import Detection, Predictions, Selection, Timing
 from rtdetr_demo.serving.result_store import ResultStore
 from rtdetr_demo.serving.scratch import Scratch
@@ -90,11 +90,28 @@ def test_csv_holds_the_boxes_clipped_to_the_picture(predictions):
 
 def test_coco_json_is_a_whole_coco_file(predictions):
     coco = json.loads(exported("coco", predictions))
-    assert coco["categories"] == [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]
+    assert coco["categories"] == [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
     assert coco["images"][0]["width"] == 200
-    assert coco["annotations"][0]["category_id"] == 2
+    assert coco["annotations"][0]["category_id"] == 3
     assert coco["annotations"][0]["bbox"] == pytest.approx([0, 20, 90.9, 80], abs=0.01)
     assert coco["annotations"][0]["image_id"] == coco["images"][0]["id"]
+
+
+def test_coco_json_names_the_pictures_file(predictions):
+    content = render("coco", predictions, Selection(2, 0.4), lambda: None, "holiday.jpg")
+    assert json.loads(content)["images"][0]["file_name"] == "holiday.jpg"
+
+
+@pytest.mark.parametrize(
+    ("form", "picture", "name"),
+    [
+        ("yolo", "a.b.jpg", "a.b.txt"), ("coco", "x/dogs.jpg", "dogs.coco.json"),
+        ("png", "dogs.jpg", "dogs-annotated.png"), ("csv", "C:\\p\\d.png", "d.csv"),
+        ("json", None, "detections.json"),
+    ],
+)  # fmt: skip
+def test_files_are_named_after_the_picture(form, picture, name):
+    assert file_name(form, picture) == name
 
 
 def test_yolo_lines_hold_centre_and_size_as_shares(predictions):

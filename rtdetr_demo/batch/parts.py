@@ -69,21 +69,24 @@ class Parts:
         }
 
     def rows(self, pictures: Sequence[Picture]) -> Iterator[Row]:
-        """All rows, part by part; `pictures` gives their stems."""
+        """All rows, part by part; `pictures` gives their stems and file names."""
         from pyarrow import parquet
 
-        stems: Mapping[str, str] = {one.name: one.stem for one in pictures}
+        named: Mapping[str, Picture] = {picture.name: picture for picture in pictures}
         for number in self.numbers():
             with self._storage.open(self._path(number), "rb") as file:
                 for row in parquet.read_table(file).to_pylist():
                     name = row["picture"]
+                    picture = named.get(name, Picture(name, name.rpartition("/")[2]))
                     yield Row(
                         name,
-                        stems.get(name, name.rpartition("/")[2]),
+                        picture.stem,
                         row["width"] or 0,
                         row["height"] or 0,
                         tuple(_detection(one) for one in row["detections"]),
                         row["error"],
+                        picture.file,
+                        row.get("note"),
                     )
 
     def failed(self) -> int:

@@ -109,10 +109,20 @@ def _detect(
         answers = iter(_pass(images, detector, run, batch))
         for picture, image in some:
             if isinstance(image, DemoError):
-                yield Row(picture.name, picture.stem, error=str(image)), None
+                row = Row(picture.name, picture.stem, error=str(image), file=picture.file)
+                yield row, None
             else:
                 found = next(answers).select(run.decoder_layers, run.threshold)
-                yield Row(picture.name, picture.stem, *image.size, tuple(found)), image
+                note = image.info.get("note")
+                row = Row(
+                    picture.name,
+                    picture.stem,
+                    *image.size,
+                    tuple(found),
+                    file=picture.file,
+                    note=note,
+                )
+                yield row, image
 
 
 def _pass(
@@ -136,5 +146,8 @@ def _draw(folder: str, row: Row, image: Image.Image | None) -> Row:
         try:
             put(storage, path, drawn.getvalue())
         except OSError as error:
-            raise BadInput(f"{path} could not be written: {error.strerror or error}.") from None
+            raise BadInput(
+                f"{path} could not be written: {error.strerror or error}. Mend that; a run with "
+                "--out goes on with --resume."
+            ) from None
     return row

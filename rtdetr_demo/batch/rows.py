@@ -1,4 +1,4 @@
-"""What a run says of one picture: what was found, or why it could not be read."""
+"""Detections of one picture in a run, or why it could not be read."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +23,15 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Row:
-    """One picture, by the name it was given. `error` is a sentence; then the rest is empty."""
+    """Detections of one picture.
+
+    Attributes:
+        picture: The name that it was given.
+        stem: Name of what is written for it (see `Picture`).
+        error: A sentence where it could not be read; then the rest is empty.
+        file: File name in data sets (see `Picture`).
+        note: A sentence on a picture that was read with something missing or changed.
+    """
 
     picture: str
     stem: str
@@ -31,24 +39,35 @@ class Row:
     height: int = 0
     found: tuple[Detection, ...] = ()
     error: str | None = None
+    file: str = ""
+    note: str | None = None
 
     def to_record(self) -> list:
         """For the journal: exact, and as short as JSON can be."""
-        return [self.picture, self.stem, self.width, self.height, self.found, self.error]
+        record = [self.picture, self.stem, self.width, self.height, self.found, self.error]
+        return [*record, self.file, self.note]
 
     @classmethod
     def from_record(cls, record: list) -> "Row":
-        picture, stem, width, height, found, error = record
-        return cls(picture, stem, width, height, tuple(Detection(*one) for one in found), error)
+        picture, stem, width, height, found, error, *more = record
+        detections = tuple(Detection(*values) for values in found)
+        return cls(picture, stem, width, height, detections, error, *more)
+
+    @property
+    def file_name(self) -> str:
+        """As data sets name the picture."""
+        return self.file or self.picture
 
     def to_json(self, run: RunInfo) -> dict[str, Any]:
         """The common form, with the picture's name for its times, which no two runs share."""
         if self.error is not None:
             return {"picture": self.picture, "error": self.error}
+        note = {} if self.note is None else {"note": self.note}
         return {
             "picture": self.picture,
             "checkpoint": run.checkpoint,
             "decoder_layers": run.decoder_layers,
             "image": {"width": self.width, "height": self.height},
             "detections": [one.to_json() for one in self.found],
+            **note,
         }

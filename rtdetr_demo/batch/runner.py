@@ -1,6 +1,8 @@
 """A run in this process: rows go into a journal, and from there into the file asked for."""
 
+import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from typing import IO
 from tqdm import tqdm
 
 from ..detector.detector import Detector
+from ..errors import BadInput
 from .inputs import Picture
 from .journal import Journal
 from .pipeline import describe_run, detect_pictures
@@ -71,11 +74,30 @@ def run_to_file(
 def run_to_stream(
     pictures: Sequence[Picture], detector: Detector, run: RunInfo, stream: IO[str]
 ) -> int:
-    """Write each row as a line of JSON as soon as it is known; gives how many could not be read."""
+    """Write each row as a line of JSON as soon as it is known; gives how many could not be read.
+
+    Raises BadInput where the stream takes no more.
+    """
     failed = 0
     with progress_bar(len(pictures), 0) as bar:
         for row in detect_pictures(pictures, detector, run):
-            stream.write(json.dumps(row.to_json(run)) + "\n")
+            try:
+                stream.write(json.dumps(row.to_json(run)) + "\n")
+                stream.flush()
+            except OSError as error:
+                _forget(stream)
+                raise BadInput(
+                    f"Standard output could not be written: {error.strerror}. Name a file with "
+                    "--out, which --resume can continue."
+                ) from None
             failed += row.error is not None
             bar.update()
     return failed
+
+
+def _forget(stream: IO[str]) -> None:
+    """Let what a stream still holds go nowhere, so that the exit does not fail at it again."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -3,14 +3,17 @@
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import BadInput
-from ..media.exporters import CSV_COLUMNS, coco_annotation, csv_values, yolo_line
+from ..media.coco_categories import category_ids
+from ..media.exporters import CSV_COLUMNS, coco_annotation, csv_text, csv_values, yolo_line
 from .rows import Row, RunInfo
+from .storage import is_remote, is_web
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,6 +42,23 @@ def writer_of(out: str) -> Callable[[Path, Rows, RunInfo], None]:
     return _WRITERS[ending]
 
 
+def check_writable(out: str, option: str) -> None:
+    """Raises BadInput where `out`, a file or (with a slash at its end) a folder, cannot be written.
+    What lies elsewhere than on this machine is not checked."""
+    if is_remote(out):
+        return
+    target = Path(out.removeprefix("file://"))
+    folder = target if out.endswith("/") or target.is_dir() else target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"{folder} could not be written: {error.strerror}. Name another place with {option}."
+        ) from None
+
+
 def check_parquet() -> None:
     """Raises BadInput where pyarrow is absent."""
     try:
@@ -59,6 +79,7 @@ def parquet_schema(run: RunInfo) -> "pyarrow.Schema":
         ("height", pa.int32()),
         ("detections", pa.list_(pa.struct(detection + corners))),
         ("error", pa.string()),
+        ("note", pa.string()),
     ]
     return pa.schema(fields, {"rtdetr_demo": json.dumps(run.to_json())})
 
@@ -78,6 +99,7 @@ def write_parquet(file: "IO[bytes] | Path", rows: Iterable[Row], run: RunInfo) -
                     "height": row.height or None,
                     "detections": [one._asdict() for one in row.found],
                     "error": row.error and _readable(row.error),
+                    "note": row.note,
                 }
                 for row in some
             ]
@@ -120,26 +142,30 @@ def _write_csv(out: Path, rows: Rows, run: RunInfo) -> None:
 
     def write(file: IO[str]) -> None:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["picture", *CSV_COLUMNS, "error"])
+        table.writerow(["picture", *CSV_COLUMNS, "error", "note"])
         for row in rows():
             size = (row.width, row.height)
             lines = [csv_values(one, size) for one in row.found] or [[""] * len(CSV_COLUMNS)]
-            table.writerows([row.picture, *values, row.error or ""] for values in lines)
+            name, *rest = (csv_text(text or "") for text in (row.picture, row.error, row.note))
+            table.writerows([name, *values, *rest] for values in lines)
 
     _write_whole(out, write)
 
 
 def _write_coco(out: Path, rows: Rows, run: RunInfo) -> None:
-    """A COCO file; category n is class n - 1 of the checkpoint. Pictures that could not be read
-    stand under `errors`, which readers of COCO pass over."""
+    """A COCO file. Pictures that could not be read are listed under `errors`, which readers of COCO
+    ignore; a picture with a note has it as `note`, one from the web its address as `coco_url`."""
+    ids = category_ids(run.class_names)
 
     def images() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(_readable_rows(rows), start=1):
             yield {
                 "id": number,
-                "file_name": row.picture,
+                "file_name": row.file_name,
                 "width": row.width,
                 "height": row.height,
+                **({"coco_url": row.picture} if is_web(row.picture) else {}),
+                **({} if row.note is None else {"note": row.note}),
             }
 
     def annotations() -> Iterator[dict[str, Any]]:
@@ -147,17 +173,18 @@ def _write_coco(out: Path, rows: Rows, run: RunInfo) -> None:
         for number, row in enumerate(_readable_rows(rows), start=1):
             for one in row.found:
                 count += 1
-                yield coco_annotation(one, (row.width, row.height), count, number)
+                size = (row.width, row.height)
+                yield coco_annotation(one, size, count, number, ids[one.class_id])
 
     def errors() -> Iterator[dict[str, Any]]:
         return (
-            {"file_name": row.picture, "error": row.error}
+            {"file_name": row.file_name, "error": row.error}
             for row in rows()
             if row.error is not None
         )
 
     def write(file: IO[str]) -> None:
-        names = enumerate(run.class_names, start=1)
+        names = zip(ids, run.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in names]
         parts = {
             "images": images(),
@@ -180,23 +207,32 @@ def _readable_rows(rows: Rows) -> Iterator[Row]:
 
 
 def _write_yolo(out: Path, rows: Rows, run: RunInfo) -> None:
-    """A folder: a file of lines for each picture, `classes.txt`, and `errors.csv` where need be."""
+    """A folder: a file of lines for each picture, the names of the classes in `data.yaml` (and in
+    `classes.txt`, unless that is a picture's file), and `errors.csv` where need be."""
+    errors, notes, stems = [], [], set()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "classes.txt").write_text("".join(f"{name}\n" for name in run.class_names))
-        errors = []
         for row in rows():
             if row.error is not None:
-                errors.append((row.picture, row.error))
+                errors.append((csv_text(row.picture), csv_text(row.error)))
                 continue
+            if row.note is not None:
+                notes.append((csv_text(row.picture), csv_text(row.note)))
+            stems.add(row.stem.casefold())
             file = out / f"{row.stem}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             size = (row.width, row.height)
             file.write_text("".join(yolo_line(one, size) for one in row.found))
+        names = (f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(run.class_names))
+        (out / "data.yaml").write_text(f"nc: {len(run.class_names)}\nnames:\n{''.join(names)}")
+        if "classes" not in stems:
+            lines = (f"{name}\n" for name in run.class_names)
+            (out / "classes.txt").write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from None
-    if errors:
-        _write_whole(out / "errors.csv", lambda file: csv.writer(file).writerows(errors))
+    for name, some in (("errors.csv", errors), ("notes.csv", notes)):
+        if some:
+            _write_whole(out / name, lambda file, some=some: csv.writer(file).writerows(some))
 
 
 def _write_parquet_file(out: Path, rows: Rows, run: RunInfo) -> None:

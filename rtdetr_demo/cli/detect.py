@@ -3,16 +3,17 @@
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-from ..batch.inputs import find_pictures, names_one, read
+from ..batch.inputs import Picture, describe_skipped, find_pictures, names_one, read
 from ..batch.parts import Parts
 from ..batch.pipeline import describe_run
 from ..batch.runner import prepare, run_to_file, run_to_stream
 from ..batch.storage import is_remote
-from ..batch.writers import writer_of
+from ..batch.writers import check_writable, writer_of
 from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
 from ..detector.detector import Detector
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PHOTO_OR_URL_OR_FOLDER",
         nargs="+",
         help="files, folders with all below them, globs, http(s) addresses, @LIST.txt with one of "
-        "these a line, or what fsspec and pyarrow can open (s3://, gs://, ...)",
+        "these a line, - for such a list (or a picture) on standard input, or what fsspec and "
+        "pyarrow can open (s3://, gs://, ...)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -82,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
 def _detect_one(options: argparse.Namespace) -> int:
     content = read(options.pictures[0])
     image = read_picture(content)
+    if note := image.info.get("note"):
+        print(note, file=sys.stderr)
     detector = _load(options.checkpoint)
     predictions = detector.detect(image, options.layers)
     selection = Selection(predictions.layers, options.threshold)
@@ -109,7 +113,10 @@ def _detect_many(options: argparse.Namespace) -> int:
         return _detect_on_ray(options)
     if options.out:
         writer_of(options.out)  # before the work, not after it
-    pictures = find_pictures(options.pictures)
+        check_writable(options.out, "--out")
+    if options.annotated:
+        check_writable(f"{options.annotated}/", "--annotated")
+    pictures = _find(options.pictures)
     detector = _load(options.checkpoint)
     settings = prepare(
         detector, options.runtime, options.layers, options.threshold, options.annotated
@@ -135,7 +142,7 @@ def _detect_on_ray(options: argparse.Namespace) -> int:
         raise BadInput("What lies elsewhere is written as Parquet: end --out with .parquet.")
     write = None if is_parquet else writer_of(options.out)
     parts = Parts(options.out if is_parquet else options.out.rstrip("/") + ".parts")
-    pictures = find_pictures(options.pictures)
+    pictures = _find(options.pictures)
     # On the CPU, where loading is quick: the workers detect.
     detector = _load(options.checkpoint, torch.device("cpu"))
     settings = describe_run(detector, options.layers, options.threshold, options.annotated)
@@ -153,6 +160,15 @@ def _detect_on_ray(options: argparse.Namespace) -> int:
         write(Path(options.out.rstrip("/")), lambda: parts.rows(pictures), settings)
         parts.remove()
     return _report(failed, len(pictures))
+
+
+def _find(arguments: list[str]) -> list[Picture]:
+    """The pictures; what is left out is reported on stderr."""
+    skipped = Counter[str]()
+    pictures = find_pictures(arguments, skipped)
+    if words := describe_skipped(skipped):
+        print(words, file=sys.stderr)
+    return pictures
 
 
 def _report(failed: int, count: int) -> int:

@@ -75,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
             helper.join()
     how = "Stopped: " if summary.cancelled else ""
     print(f"\n{how}{summary.frames} frames written to {results[0]}")
+    for note in summary.notes:
+        print(note)
     if settings.line is not None:
         print(f"crossed downwards: {summary.crossed_down}, upwards: {summary.crossed_up}")
     return 130 if summary.cancelled else 0

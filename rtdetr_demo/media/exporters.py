@@ -4,11 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from ..predictions import Detection, Predictions, Selection
+from .coco_categories import category_ids
 from .colors import class_color, text_color
 
 FORMS = {
@@ -18,7 +20,18 @@ FORMS = {
     "coco": "detections.coco.json",
     "yolo": "detections.yolo.txt",
 }
-"""File name of each form."""
+"""File name of each form, for a picture without a name."""
+
+_SUFFIXES = {"png": "-annotated.png", "json": ".json", "csv": ".csv", "coco": ".coco.json"}
+
+
+def file_name(form: str, picture: str | None) -> str:
+    """What a file of a form in `FORMS` is called, after the picture's own name.
+
+    YOLO's is the picture's with the ending .txt, which its readers require.
+    """
+    stem = PurePosixPath((picture or "").replace("\\", "/")).stem
+    return f"{stem}{_SUFFIXES.get(form, '.txt')}" if stem else FORMS[form]
 
 
 def render(
@@ -26,8 +39,17 @@ def render(
     predictions: Predictions,
     selection: Selection,
     picture: Callable[[], Image.Image],
+    name: str = "picture",
 ) -> bytes:
-    """The file of a form in `FORMS`; `picture` gives the original, and is asked only for "png"."""
+    """The content of a file of a form in `FORMS`.
+
+    Args:
+        form: Key of `FORMS`.
+        predictions: Of one picture.
+        selection: Which of them to export.
+        picture: Gives the original; called only for "png".
+        name: The picture's file name, which COCO holds.
+    """
     if form == "json":
         return _json(predictions.to_json(*selection))
     found = predictions.select(*selection)
@@ -35,7 +57,9 @@ def render(
         buffer = io.BytesIO()
         annotate(picture(), found).save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
-    return {"csv": _csv, "coco": _coco, "yolo": _yolo}[form](predictions, found)
+    if form == "coco":
+        return _coco(predictions, found, name)
+    return {"csv": _csv, "yolo": _yolo}[form](predictions, found)
 
 
 def annotate(image: Image.Image, found: Sequence[Detection]) -> Image.Image:
@@ -69,6 +93,18 @@ def _json(content: dict) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
+def csv_text(text: str) -> str:
+    """Text for a cell that no spreadsheet takes for a formula: an apostrophe goes before one.
+
+    A carriage return, which not every reader takes as part of a cell, becomes a space.
+    """
+    text = text.replace("\r", " ")
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+
+
+_FORMULA = tuple("=+-@\t＝＋－＠")
+
+
 CSV_COLUMNS = ("label", "score", "x", "y", "width", "height", "area_share")
 
 
@@ -76,7 +112,7 @@ def csv_values(one: Detection, size: tuple[int, int]) -> list[str]:
     """What stands under `CSV_COLUMNS` for a detection in a picture of this width and height."""
     box = one.clipped(*size)
     share = box[2] * box[3] / (size[0] * size[1])
-    return [one.label, f"{one.score:.4f}", *(f"{v:.1f}" for v in box), f"{share:.4f}"]
+    return [csv_text(one.label), f"{one.score:.4f}", *(f"{v:.1f}" for v in box), f"{share:.4f}"]
 
 
 def _csv(predictions: Predictions, found: Sequence[Detection]) -> bytes:
@@ -88,13 +124,15 @@ def _csv(predictions: Predictions, found: Sequence[Detection]) -> bytes:
     return table.getvalue().encode()
 
 
-def coco_annotation(one: Detection, size: tuple[int, int], number: int, image: int) -> dict:
+def coco_annotation(
+    one: Detection, size: tuple[int, int], number: int, image: int, category: int
+) -> dict:
     """COCO's annotation `number`, in image `image`, whose width and height are `size`."""
     box = one.clipped(*size)
     return {
         "id": number,
         "image_id": image,
-        "category_id": one.class_id + 1,
+        "category_id": category,
         "bbox": [round(v, 2) for v in box],
         "area": round(box[2] * box[3], 2),
         "iscrowd": 0,
@@ -102,17 +140,20 @@ def coco_annotation(one: Detection, size: tuple[int, int], number: int, image: i
     }
 
 
-def _coco(predictions: Predictions, found: Sequence[Detection]) -> bytes:
-    """A whole COCO file of one image; category n is class n - 1 of the checkpoint."""
+def _coco(predictions: Predictions, found: Sequence[Detection], name: str) -> bytes:
+    """A whole COCO file of one image."""
     size = (predictions.width, predictions.height)
+    ids = category_ids(predictions.class_names)
     return _json(
         {
-            "images": [{"id": 1, "file_name": "picture", "width": size[0], "height": size[1]}],
+            "images": [{"id": 1, "file_name": name, "width": size[0], "height": size[1]}],
             "categories": [
-                {"id": i, "name": name} for i, name in enumerate(predictions.class_names, start=1)
+                {"id": number, "name": label}
+                for number, label in zip(ids, predictions.class_names, strict=True)
             ],
             "annotations": [
-                coco_annotation(one, size, number, 1) for number, one in enumerate(found, start=1)
+                coco_annotation(one, size, number, 1, ids[one.class_id])
+                for number, one in enumerate(found, start=1)
             ],
         }
     )

@@ -1,7 +1,8 @@
-"""From the outside world to one upright RGB picture.
+"""From the outside world to one upright RGB picture, in sRGB.
 
 Nothing here trusts a name or a header: bytes decide what a file is, and sizes are checked before
-pixels are decoded.
+pixels are decoded. What a person should know of a picture that was opened, such as that it lacks
+its end, is a sentence in `image.info["note"]`.
 """
 
 import base64
@@ -16,7 +17,10 @@ import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import BadInput, DamagedPicture, NotAPicture, TooLarge, Unprocessable
+from .color_profiles import to_srgb
+from .jpeg_tail import NOTE, read_without_tail
 from .metadata_limits import check_info, check_metadata
+from .tiff import is_scientific, read_tiff
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 * 2**20
@@ -40,7 +44,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 def read_picture(content: bytes | Path) -> Image.Image:
-    """Decode a picture: upright, RGB, first frame.
+    """Decode a picture: upright, RGB in sRGB, first frame; its `info` holds a "note" at most.
 
     Raises NotAPicture where the bytes are no whole picture, TooLarge past `MAX_PIXELS`,
     Unprocessable where it is made to take long.
@@ -56,10 +60,15 @@ def read_frame(content: bytes) -> Image.Image:
 
 
 def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: int) -> Image.Image:
+    def tiff() -> Image.Image:
+        return _finished(read_tiff(content, lambda size: _check_size(size, max_pixels)))
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check_metadata(content)
+            if "TIFF" in formats and is_scientific(content):
+                return tiff()
             with Image.open(io.BytesIO(content), formats=formats) as opened:
                 _check_size(opened.size, max_pixels)
                 check_info(opened)
@@ -68,8 +77,15 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
                         f"This JPEG asks for more than {max_scans} passes, which would take too "
                         "long. Save it anew and send that."
                     )
-                opened.load()
-                return _to_rgb(_upright(opened))
+                try:
+                    opened.load()
+                except OSError:
+                    if opened.format == "TIFF":
+                        return tiff()  # a compression that Pillow does not know
+                    if opened.format not in ("JPEG", "MPO"):
+                        raise
+                    return _finished(read_without_tail(content), NOTE)
+                return _finished(opened)
     except BadInput:
         raise
     except UnidentifiedImageError:
@@ -82,6 +98,13 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
             "This picture is damaged or cut off, so it cannot be opened. Send it again, "
             "or save it anew as JPEG or PNG."
         ) from error
+
+
+def _finished(image: Image.Image, note: str | None = None) -> Image.Image:
+    note = note or image.info.get("note")
+    finished = _to_rgb(to_srgb(_upright(image)))
+    finished.info = {"note": note} if note else {}
+    return finished
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -109,10 +132,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # Sixteen bits and more a channel: spread what is there over eight.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    elif image.mode == "F":  # no fixed range: 0 to 1 where it fits, else up to its highest value
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        top = max(1.0, float(values.max()))
-        image = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGB", image.size, "white")

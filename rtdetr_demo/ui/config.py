@@ -1,10 +1,14 @@
 """What the page knows when it starts: one JSON value, for a page with a server and without."""
 
 import json
+import os
+import platform
 import re
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
+from .. import __version__
 from ..checkpoints.catalog import BUNDLED, BUNDLED_FOLDER, CATALOGUE
 from ..evaluation.faithfulness import shipped
 from ..media.images import MAX_BYTES
@@ -31,7 +35,19 @@ def page_config(service: Service, front_end: FrontEnd) -> dict[str, Any]:
         "serving": service.checkpoints.active,
         "wanted": service.checkpoints.wanted,
         "runtimes": ["server"] if settings.device_runtime == "off" else ["server", "device"],
+        "machine": machine(),
         "liveRuntime": "device" if settings.device_runtime == "live" else "server",
+    }
+
+
+@cache
+def machine() -> dict[str, str | int]:
+    """What this server runs on, and its versions, for exports of measurements."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "CPU cores": os.cpu_count() or 0,
+        "rtdetr-demo": __version__,
+        **{name: version(name) for name in ("torch", "transformers")},
     }
 
 

@@ -1,24 +1,22 @@
 """Video files in and out: upright RGB frames with their times, and H.264 that browsers play."""
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import av
+import cv2
 import numpy as np
 
 from ..errors import BadInput, DiskFull, TooLarge
+from .colors import Colors, ToRGB, to_coded
 from .options import Limits
-
-COPIED_SOUND = ("aac", "mp3")
-"""Sound codecs that go into an MP4 as they are; others become AAC."""
-
-AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+from .sound import COPIED, SoundEncoder, choose, is_default
 
 # The containers that the page names. A playlist or a script names other files, and is not opened.
 CONTAINERS = {
@@ -26,15 +24,25 @@ CONTAINERS = {
     "protocol_whitelist": "file",
 }
 
+LEAD_IN = 0.1
+"""Seconds of sound before the first picture that are a codec's lead-in."""
+
+MAX_ASPECT = 16
+"""Shape of a pixel, at most; files that state more are taken to have square ones."""
+
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a clip: uint8 RGB [height, width, 3], shown from `time` seconds on."""
+    """One picture of a clip: uint8 RGB [height, width, 3], shown from `time` seconds on.
+
+    Pixels are square and upright, and HDR is tone-mapped. `colors`: how to code them in the output.
+    """
 
     index: int
     pts: int
     time: float
     pixels: np.ndarray
+    colors: Colors = field(default_factory=Colors)
 
 
 class Reader:
@@ -52,21 +60,41 @@ class Reader:
             raise BadInput(
                 "This file is no video that can be opened here. Send an MP4, MOV, WebM, AVI or MKV."
             ) from None
-        pictures = [one for one in self._container.streams.video if one.codec_context is not None]
+        pictures = [
+            stream
+            for stream in self._container.streams.video
+            if stream.codec_context is not None
+            and not stream.disposition & av.stream.Disposition.attached_pic
+        ]
         if not pictures:
             self.close()
             raise BadInput("This file has no pictures in it, only sound or data. Send a video.")
-        self.video = pictures[0]
+        self.video = min(pictures, key=lambda stream: not is_default(stream))
         self.video.thread_type = "AUTO"
-        heard = [one for one in self._container.streams.audio if _is_decodable(one)]
-        self.sound = heard[0] if heard else None
+        self.sound = choose(self._container.streams.audio)
+        self.hdr = ""
+        """"PQ" or "HLG" where the first frame was in HDR."""
+        self._clock = _Clock(self.video, self._container.format.name == "avi")
+        self._to_rgb = ToRGB()
+        self._start = self._origin()
+        self._check(*self._shown(self.video.width, self.video.height), self.seconds)
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def _origin(self) -> Fraction:
+        """The time, by the file's timestamps, that becomes 0: the earlier one of picture and sound.
+        Sound that begins a moment before the picture is a codec's lead-in, and does not count."""
         starts = [
-            float(one.start_time * one.time_base)
-            for one in (self.video, self.sound)
-            if one is not None and one.start_time is not None and one.time_base
+            float(stream.start_time * stream.time_base)
+            for stream in (self.video, self.sound)
+            if stream is not None and stream.start_time is not None and stream.time_base
         ]
-        self._start = Fraction(min(starts, default=0.0)).limit_denominator(90000)
-        self._check(self.video.width, self.video.height, self.seconds)
+        first = min(starts, default=0.0)
+        if len(starts) == 2 and first < 0 and starts[0] - LEAD_IN <= first < starts[0]:
+            first = starts[0]
+        return Fraction(first).limit_denominator(90000)
 
     @property
     def seconds(self) -> float | None:
@@ -98,17 +126,41 @@ class Reader:
                     yield self._shifted(packet)
                     continue
                 for frame in self._decode(packet):
-                    # Some files repeat or lack time stamps, which an encoder does not forgive.
-                    pts = last + 1 if frame.pts is None else max(frame.pts - start, last + 1)
-                    self._check(frame.width, frame.height, float(pts * base))
-                    pixels = np.rot90(frame.to_ndarray(format="rgb24"), self._turns(frame))
-                    yield Frame(index, pts, float(pts * base), np.ascontiguousarray(pixels))
+                    # Some files repeat time stamps, which an encoder does not forgive.
+                    pts = max(self._clock.pts(frame) - start, last + 1)
+                    size = self._shown(frame.width, frame.height)
+                    self._check(*size, float(pts * base))
+                    colors = Colors.of(frame)
+                    if index == 0:
+                        self.hdr = colors.hdr
+                    yield Frame(
+                        index,
+                        pts,
+                        float(pts * base),
+                        self._upright(frame, colors, size),
+                        colors.coded(frame.format.is_rgb),
+                    )
                     index, last = index + 1, pts
         except av.FFmpegError:
             # A file cut off half way: what came before is whole.
             pass
         if index == 0:
             raise BadInput("Not one picture of this video can be read: it is damaged or cut off.")
+
+    def _upright(self, frame: av.VideoFrame, colors: Colors, size: tuple[int, int]) -> np.ndarray:
+        pixels = self._to_rgb.convert(frame, colors)
+        if size != (frame.width, frame.height):
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
+        return np.ascontiguousarray(np.rot90(pixels, self._turns(frame)))
+
+    def _shown(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height with square pixels: the shorter side of a pixel is stretched."""
+        aspect = self.video.sample_aspect_ratio
+        if not aspect or aspect == 1 or not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+            return width, height
+        if aspect > 1:
+            return round(width * aspect), height
+        return width, round(height / aspect)
 
     def _shifted(self, packet: av.Packet) -> av.Packet:
         if packet.time_base:
@@ -143,6 +195,8 @@ class Reader:
 
     def close(self) -> None:
         self._container.close()
+        if hasattr(self, "_to_rgb"):
+            self._to_rgb.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,11 +210,36 @@ class Reader:
         self.close()
 
 
-def _is_decodable(stream: Any) -> bool:
-    try:
-        return bool(stream.codec_context.name and stream.codec_context.sample_rate)
-    except (AttributeError, ValueError, av.FFmpegError):
-        return False  # a codec that FFmpeg has no name or no decoder for
+class _Clock:
+    """Timestamps of decoded frames, as FFmpeg's tools work them out.
+
+    Where presentation times are wrong (repeated, or going back) more often than decoding times, the
+    latter count. AVI has no presentation times; what the demuxer gives instead is a guess.
+    """
+
+    def __init__(self, stream: Any, decoding_times_only: bool):
+        self._decoding_times_only = decoding_times_only
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        base = stream.time_base or Fraction(1, 90000)
+        self._step = max(1, round(1 / (rate * base)))
+        self._last = -self._step
+        self._last_pts = self._last_dts = -(2**63)
+        self._wrong_pts = self._wrong_dts = 0
+
+    def pts(self, frame: av.VideoFrame) -> int:
+        """When to show a frame, in the stream's time base."""
+        pts, dts = None if self._decoding_times_only else frame.pts, frame.dts
+        if dts is not None:
+            self._wrong_dts += dts <= self._last_dts
+            self._last_dts = dts
+        if pts is not None:
+            self._wrong_pts += pts <= self._last_pts
+            self._last_pts = pts
+        if pts is not None and (self._wrong_pts <= self._wrong_dts or dts is None):
+            self._last = pts
+        else:
+            self._last = self._last + self._step if dts is None else dts
+        return self._last
 
 
 class Writer:
@@ -178,63 +257,55 @@ class Writer:
         self._video.codec_context.time_base = like.video.time_base or Fraction(1, 90000)
         self._started = False
         self._failed = False
+        self._colors = Colors()
         self._early: list[av.Packet] = []  # sound before the first picture
         self._sound: Any = None
-        self._resampler: av.AudioResampler | None = None
-        self._copied = False
+        self._encoder: SoundEncoder | None = None
         if like.sound is not None:
-            self._copied = like.sound.codec_context.name in COPIED_SOUND
-            if self._copied:
+            if like.sound.codec_context.name in COPIED:
                 self._sound = self._container.add_stream_from_template(like.sound)
             else:
-                given = like.sound.codec_context.sample_rate
-                rate = given if given in AAC_RATES else AAC_RATES[0]
-                self._sound = self._container.add_stream("aac", rate=rate)
-                self._resampler = av.AudioResampler("fltp", "stereo", rate)
+                self._sound = SoundEncoder.add_stream(self._container, like.sound)
+                self._encoder = SoundEncoder(self._sound, like.limits.seconds)
 
     def picture(self, frame: Frame) -> None:
         """Encode a frame; odd sizes lose a row or column, which H.264 cannot hold."""
         height, width = (side // 2 * 2 for side in frame.pixels.shape[:2])
         if not self._started:
-            self._video.width, self._video.height = width, height
-            self._started = True
-            for packet in self._early:
-                self.packet(packet)
-            self._early.clear()
-        coded = av.VideoFrame.from_ndarray(
-            np.ascontiguousarray(frame.pixels[:height, :width]), format="rgb24"
-        )
+            self._begin(width, height, frame.colors)
+        coded = to_coded(frame.pixels[:height, :width], self._colors)
         coded.pts, coded.time_base = frame.pts, self._video.codec_context.time_base
         self._mux(self._video.encode(coded))
+
+    def _begin(self, width: int, height: int, colors: Colors) -> None:
+        self._video.width, self._video.height = width, height
+        self._colors = colors
+        context = self._video.codec_context
+        context.colorspace, context.color_range = colors.matrix, int(colors.scaler_range)
+        context.color_primaries, context.color_trc = colors.primaries, colors.transfer
+        self._started = True
+        for packet in self._early:
+            self.packet(packet)
+        self._early.clear()
 
     def packet(self, packet: av.Packet) -> None:
         """Pass a packet of sound on."""
         if not self._started:
             # The file's head, which the first packet brings about, needs the picture's size.
             self._early.append(packet)
-            return
-        if packet.dts is None:
-            return
-        if self._resampler is None:
+        elif self._encoder is not None:
+            self._mux(self._encoder.encode(packet))
+        elif packet.dts is not None:
             packet.stream = self._sound
             self._mux([packet])
-            return
-        with suppress(av.InvalidDataError):  # a damaged piece of sound is silence
-            for heard in packet.decode():
-                assert isinstance(heard, av.AudioFrame)
-                heard.pts = None
-                for even in self._resampler.resample(heard):
-                    self._mux(self._sound.encode(even))
 
     def close(self) -> None:
         """Finish the file, or let go of one that could not be written."""
         try:
             if self._started and not self._failed:
                 self._mux(self._video.encode(None))
-                if self._resampler is not None:
-                    for even in self._resampler.resample(None):
-                        self._mux(self._sound.encode(even))
-                    self._mux(self._sound.encode(None))
+                if self._encoder is not None:
+                    self._mux(self._encoder.finish())
         finally:
             if self._failed:
                 with suppress(OSError):
@@ -242,7 +313,7 @@ class Writer:
             else:
                 self._write(self._container.close)
 
-    def _mux(self, packets: list[Any]) -> None:
+    def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
             self._write(self._container.mux, packet)
 

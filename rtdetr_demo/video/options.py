@@ -64,10 +64,12 @@ class Progress:
 
 @dataclass
 class Summary:
-    """What came of it. `seen`: per second of the clip and label, how many tracks were in sight."""
+    """What came of it. `seen`: per second of the clip and label, how many tracks were in sight.
+    `notes`: sentences on what the annotated clip has otherwise than its source."""
 
     frames: int = 0
     cancelled: bool = False
     seen: list[dict[str, int]] = field(default_factory=list)
     crossed_down: int = 0
     crossed_up: int = 0
+    notes: list[str] = field(default_factory=list)

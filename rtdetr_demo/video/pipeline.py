@@ -31,6 +31,8 @@ MOST_WAITING = 32
 PREVIEW_SIZE = 640
 """Longest side of the picture that tells how far it is, in pixels."""
 
+HDR_NOTE = "This clip is in HDR ({}): it was tone-mapped to SDR (BT.709) for detecting and drawing."
+
 Detect = Callable[[list[np.ndarray]], list[Predictions]]
 """RGB frames to their predictions."""
 
@@ -132,6 +134,8 @@ def _annotate(
             drawn.close()
             ahead.close()
             writer.close()
+    if reader.hdr:
+        summary.notes.append(HDR_NOTE.format(reader.hdr))
     if summary.cancelled and not summary.frames:
         raise Cancelled("Cancelled before the first frame was done.")
     return summary
@@ -181,7 +185,7 @@ def _drawn(
                 progress.left = max(progress.total - progress.done, 0) / progress.fps
             progress.preview = _resized(picture, PREVIEW_SIZE)
             on_progress(progress)
-        yield Frame(item.index, item.pts, item.time, picture)
+        yield dataclasses.replace(item, pixels=picture)
     summary.seen = [
         {label: len(ids) for label, ids in seen[second].items()}
         for second in range(max(seen, default=-1) + 1)

@@ -12,3 +12,10 @@ test("cells that hold a comma, a quote or a line's end are quoted, and none are 
     '"a,b","say ""c""","two\nlines"\n1.5,,\n',
   );
 });
+
+test("a spreadsheet takes no text for a formula, and numbers stay numbers", () => {
+  assert.equal(
+    csvOf([["=1+1", "+x", "@y", "-z", " =w", "\tq", "a\rb", -1.5, "-2.50", "1e-5"]]),
+    "'=1+1,'+x,'@y,'-z,' =w,'\tq,a b,-1.5,-2.50,1e-5\n",
+  );
+});

@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { coco, csv, json, yolo } from "../../rtdetr_demo/ui/static/lib/exporters.js";
+import { categoryIds } from "../../rtdetr_demo/ui/static/lib/coco_ids.js";
+import {
+  coco,
+  csv,
+  fileName,
+  json,
+  pictureName,
+  yolo,
+} from "../../rtdetr_demo/ui/static/lib/exporters.js";
 
 const state = {
   result: {
@@ -62,6 +70,43 @@ test("COCO numbers classes from one, in the checkpoint's order", () => {
   );
   assert.deepEqual(content.annotations[0].bbox, [10, 10, 20.6, 10]);
   assert.equal(content.annotations[0].category_id, 2);
+});
+
+test("category ids are COCO's own where every class is one of COCO's", () => {
+  assert.deepEqual(
+    categoryIds(["person", "stop sign", "tvmonitor", "toothbrush"]),
+    [1, 13, 72, 90],
+  );
+  assert.deepEqual(categoryIds(["person", "helmet"]), [1, 2]);
+  assert.deepEqual(categoryIds(["tv", "tvmonitor"]), [1, 2]);
+  assert.deepEqual(categoryIds([""]), [1]);
+});
+
+const result = (source) => ({ title: "Cows", source });
+
+test("COCO holds the picture's own file name", () => {
+  const named = { ...state, result: { ...state.result, ...result({ example: "cows.jpg" }) } };
+  assert.equal(JSON.parse(coco(named)).images[0].file_name, "cows.jpg");
+  assert.equal(pictureName(result({ file: { name: "IMG 1.HEIC" } })), "IMG 1.HEIC");
+  assert.equal(pictureName(result({ url: "https://host/a%20b.png?size=2" })), "a b.png");
+  assert.equal(pictureName(result({ url: "https://host/%E0%A4%A.png" })), "%E0%A4%A.png");
+  assert.equal(pictureName(result({ url: "https://host/" })), "Cows");
+});
+
+test("files are named after the picture, and YOLO's as its readers look for it", () => {
+  const picture = result({ file: { name: "my.photo.jpg" } });
+  assert.deepEqual(
+    ["png", "json", "csv", "coco", "yolo"].map((form) => fileName(form, picture)),
+    [
+      "my.photo-annotated.png",
+      "my.photo.json",
+      "my.photo.csv",
+      "my.photo.coco.json",
+      "my.photo.txt",
+    ],
+  );
+  assert.equal(fileName("csv", result({ file: { name: "a/b:c.jpg" } })), "a_b_c.csv");
+  assert.equal(fileName("csv", result({ file: { name: ".jpg" } })), ".jpg.csv");
 });
 
 test("YOLO gives centres and sizes as shares of the picture", () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { csv, frontier, knownPoints, reportPoints } from "../../rtdetr_demo/ui/static/lib/lab.js";
+import { circumstances, wrap } from "../../rtdetr_demo/ui/static/lib/export_card.js";
 import { momentAt, predictionsOf, progressOf } from "../../rtdetr_demo/ui/static/lib/clip.js";
 
 const point = (ms, agreement, kind = "layers") => ({
@@ -50,6 +51,55 @@ test("the table quotes what has commas", () => {
   assert.equal(head.split(",")[3], "ms");
   assert.ok(row.startsWith('"a, ""b""",layers,1,1,1,1,PyTorch'));
   assert.equal(stage, "backbone,stage,,3");
+});
+
+test("the table holds picture, machine, versions and what its columns mean", () => {
+  const rows = circumstances(
+    {
+      picture: "cows.jpg",
+      size: { width: 640, height: 480 },
+      latency: { device: "cpu", runtime: "OpenVINO", precision: "float32" },
+      conditions: { torch: "2.13.0" },
+    },
+    { machine: { processor: "a CPU", transformers: "5" } },
+    "browser",
+  );
+  const lines = csv([point(1, 1)], {}, null, rows)
+    .trimEnd()
+    .split("\n");
+  for (const line of [
+    "picture,condition,cows.jpg",
+    "picture size,condition,640 x 480",
+    "processor,condition,a CPU",
+    "torch,condition,2.13.0",
+    "transformers,condition,5",
+    "runtime,condition,OpenVINO",
+  ])
+    assert.ok(lines.includes(line), line);
+  assert.ok(lines.some((line) => line.startsWith("agreement,legend,")));
+});
+
+test("what ran on the visitor's device is told with the browser, not with the server", () => {
+  const rows = Object.fromEntries(
+    circumstances(
+      {
+        picture: "a.jpg",
+        size: { width: 1, height: 1 },
+        latency: { device: "device", runtime: "WebAssembly, 1 thread", precision: "float32" },
+        conditions: null,
+      },
+      { machine: { processor: "a CPU" } },
+      "Browser 1",
+    ),
+  );
+  assert.equal(rows.browser, "Browser 1");
+  assert.equal(rows.processor, undefined);
+});
+
+test("lines are broken between words", () => {
+  const pen = { measureText: (text) => ({ width: text.length }) };
+  assert.deepEqual(wrap(pen, "one two three four", 9), ["one two", "three", "four"]);
+  assert.deepEqual(wrap(pen, "unbreakable-word x", 5), ["unbreakable-word", "x"]);
 });
 
 test("a moment holds until the next one that was looked at", () => {

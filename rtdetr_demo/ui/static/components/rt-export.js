@@ -17,8 +17,10 @@ class RtExport extends AppElement {
       const form = event.target.closest("button")?.dataset.form;
       if (!form) return;
       try {
-        const { FILES, exportAs } = await import("../lib/exporters.js");
-        saveFile(FILES[form], await exportAs(form, this.app));
+        const { fileName, exportAs } = await import("../lib/exporters.js");
+        const content = await exportAs(form, this.app);
+        const { result } = this.app.store.get();
+        if (result) saveFile(fileName(form, result), content);
       } catch (error) {
         this.app.actions.problem(sentence(error));
       }

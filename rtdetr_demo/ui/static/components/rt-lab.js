@@ -1,8 +1,10 @@
 import { sentence } from "../lib/actions.js";
 import { BoxCanvas } from "../lib/box_canvas.js";
-import { paretoChart, pngOf, publishedChart, stagesChart } from "../lib/charts.js";
+import { kindsOf, paretoChart, pngOf, publishedChart, stagesChart } from "../lib/charts.js";
 import { AppElement, create, define, escapeText, saveFile } from "../lib/element.js";
-import { csv, frontier, knownPoints, reportPoints } from "../lib/lab.js";
+import { circumstances, loaded, pngOfCard } from "../lib/export_card.js";
+import { pictureName, stemOf } from "../lib/exporters.js";
+import { csv, frontier, knownPoints, LEGEND, reportPoints } from "../lib/lab.js";
 import { latencyOf, shown } from "../lib/view_model.js";
 import "./rt-versus.js";
 
@@ -59,17 +61,8 @@ class RtLab extends AppElement {
     this.on(this.$(".cancel"), "click", () => {
       if (this.job) this.app.rpc?.call("cancel_measure", { id: this.job }).catch(() => undefined);
     });
-    this.on(this.$(".csv"), "click", () =>
-      saveFile(
-        "rtdetr-speed.csv",
-        new Blob([csv(this.points, this.stages, this.measured?.report ?? null)], {
-          type: "text/csv",
-        }),
-      ),
-    );
-    this.on(this.$(".png"), "click", async () =>
-      saveFile("rtdetr-speed.png", await pngOf(this.$(".pareto svg", SVGElement), this)),
-    );
+    this.on(this.$(".csv"), "click", () => this.#save("csv"));
+    this.on(this.$(".png"), "click", () => this.#save("png"));
     const body = this.$("tbody");
     const of = (/** @type {Event} */ event) => {
       const row = /** @type {HTMLElement} */ (event.target).closest("tr");
@@ -92,6 +85,45 @@ class RtLab extends AppElement {
   get stages() {
     const latency = latencyOf(this.app.store.get(), this.app.config);
     return this.measured?.report.stages ?? latency?.stages_ms ?? {};
+  }
+
+  /** @param {"csv" | "png"} form */
+  async #save(form) {
+    const state = this.app.store.get();
+    const result = this.measured?.result ?? state.result;
+    if (!result || !this.points.length) return this.#problem("There is nothing to export yet.");
+    const report = this.measured?.report ?? null;
+    const name = pictureName(result);
+    const known = {
+      picture: name,
+      size: result.predictions,
+      latency: report?.latency ?? latencyOf(state, this.app.config),
+      conditions: report?.conditions ?? { checkpoint: result.settings.checkpoint },
+    };
+    const rows = circumstances(known, this.app.config, navigator.userAgent);
+    const file = `${stemOf(name)}-speed.${form}`;
+    if (form === "csv") {
+      const text = csv(this.points, this.stages, report, rows);
+      return saveFile(file, new Blob([text], { type: "text/csv" }));
+    }
+    try {
+      const chart = URL.createObjectURL(await pngOf(this.$(".pareto svg", SVGElement), this));
+      const card = {
+        title: `RT-DETR: what each setting costs, and what it keeps, on ${name}`,
+        picture: result.picture ? await loaded(result.picture) : undefined,
+        chart: await loaded(chart),
+        legend: kindsOf(this.points, this),
+        lines: [
+          ...Object.entries(LEGEND).map(([column, meaning]) => `${column}: ${meaning}`),
+          "dashed line: what no other setting beats in both",
+          rows.map(([key, value]) => `${key} ${value}`).join(" · "),
+        ],
+      };
+      saveFile(file, await pngOfCard(card));
+      URL.revokeObjectURL(chart);
+    } catch (error) {
+      this.#problem(sentence(error));
+    }
   }
 
   async #measure() {

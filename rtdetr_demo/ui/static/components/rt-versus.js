@@ -1,7 +1,10 @@
 import { sentence } from "../lib/actions.js";
 import { BoxCanvas } from "../lib/box_canvas.js";
-import { AppElement, define, escapeText } from "../lib/element.js";
+import { AppElement, define, escapeText, saveFile } from "../lib/element.js";
+import { circumstances, loaded, pngOfCard } from "../lib/export_card.js";
+import { pictureName, stemOf } from "../lib/exporters.js";
 import { agreement, countClasses, select } from "../lib/predictions.js";
+import { latencyOf } from "../lib/view_model.js";
 
 /**
  * Two checkpoints on the stage's picture, side by side, at the stage's threshold and depth.
@@ -11,6 +14,10 @@ import { agreement, countClasses, select } from "../lib/predictions.js";
 class RtVersus extends AppElement {
   /** @type {[Side, Side] | null} */
   sides = null;
+  /** @type {import("../lib/types.js").Result | null} that was compared on */
+  compared = null;
+  /** @type {(string | number)[][]} */
+  rows = [];
   split = 0.5;
   boxes = new BoxCanvas(document.createElement("canvas"));
 
@@ -23,6 +30,7 @@ class RtVersus extends AppElement {
             <select class="side-0" aria-label="Left checkpoint"></select>
             <select class="side-1" aria-label="Right checkpoint"></select>
             <button type="button" class="compare">Compare</button>
+            <button type="button" class="save" hidden>PNG</button>
           </div>
         </div>
         <p class="problem" role="alert" hidden></p>
@@ -43,6 +51,7 @@ class RtVersus extends AppElement {
     }
     this.$(".side-1", HTMLSelectElement).selectedIndex = 1;
     this.on(this.$(".compare"), "click", () => this.#compare());
+    this.on(this.$(".save"), "click", () => this.#save());
     this.on(this.$("input"), "input", (event) => {
       this.split = event.target.value / 100;
       this.#draw();
@@ -70,6 +79,8 @@ class RtVersus extends AppElement {
         ),
       });
       this.sides = sides;
+      this.compared = result;
+      this.$(".save").hidden = false;
       this.$(".picture img", HTMLImageElement).src = picture;
       this.$(".picture").style.setProperty("--ratio", `${sides[0].width / sides[0].height}`);
       this.$(".outcome").hidden = false;
@@ -86,6 +97,36 @@ class RtVersus extends AppElement {
   #problem(text) {
     this.$(".problem").hidden = !text;
     this.$(".problem").textContent = text;
+  }
+
+  async #save() {
+    const { sides, compared } = this;
+    if (!sides || !compared) return;
+    const state = this.app.store.get();
+    const name = pictureName(compared);
+    const known = {
+      picture: name,
+      size: sides[0],
+      latency: latencyOf(state, this.app.config),
+      conditions: { threshold: state.threshold },
+    };
+    try {
+      const rows = circumstances(known, this.app.config, navigator.userAgent);
+      const image = await loaded(this.$(".picture img", HTMLImageElement).src);
+      const card = {
+        title: `RT-DETR: two checkpoints on ${name}`,
+        picture: image,
+        layers: [this.boxes.canvas],
+        lines: [
+          `Left of the divider, at ${Math.round(100 * this.split)} % of the width: ${sides[0].checkpoint}; right of it: ${sides[1].checkpoint}. A box's color stands for its class.`,
+          ...this.rows.slice(1).map(([head, left, right]) => `${head}: ${left} | ${right}`),
+          rows.map(([key, value]) => `${key} ${value}`).join(" · "),
+        ],
+      };
+      saveFile(`${stemOf(name)}-comparison.png`, await pngOfCard(card));
+    } catch (error) {
+      this.#problem(sentence(error));
+    }
   }
 
   #draw() {
@@ -108,8 +149,7 @@ class RtVersus extends AppElement {
       countClasses(found)
         .map(([name, n]) => `${n} ${name}`)
         .join(", ") || "nothing";
-    /** @type {(string | number)[][]} */
-    const rows = [
+    this.rows = [
       ["", ...this.sides.map(({ checkpoint }) => checkpoint)],
       ["Full pass, once", ...this.sides.map(({ timing_ms }) => `${timing_ms.total.toFixed(0)} ms`)],
       ["Layers shown", ...this.sides.map(({ layers }, i) => `${depths[i]} of ${layers.length}`)],
@@ -118,7 +158,7 @@ class RtVersus extends AppElement {
       ["Found by both", kept + (meanIou ? `, mean IoU ${meanIou.toFixed(2)}` : ""), kept],
       ["Found by this alone", left.length - kept, extra],
     ];
-    this.$("tbody").innerHTML = rows
+    this.$("tbody").innerHTML = this.rows
       .map(
         ([head, ...cells]) =>
           `<tr><th scope="row">${head}</th>${cells.map((text) => `<td>${escapeText(text)}</td>`).join("")}</tr>`,

@@ -109,6 +109,23 @@ export async function paretoChart(app, points, { width, onPoint }) {
 }
 
 /**
+ * The chart's legend: the color that each kind of point has on the page now, and its name.
+ *
+ * @param {Point[]} points
+ * @param {Element} on  gives the page's colors
+ * @returns {[string, string][]}
+ */
+export function kindsOf(points, on) {
+  const style = getComputedStyle(on);
+  return /** @type {const} */ (["layers", "queries", "size"])
+    .filter((kind) => points.some((one) => one.kind === kind))
+    .map((kind) => {
+      const variable = /^var\((.*)\)$/.exec(COLORS[kind])?.[1];
+      return [variable ? style.getPropertyValue(variable) : COLORS[kind], NAMES[kind]];
+    });
+}
+
+/**
  * One bar of what each stage takes.
  *
  * @param {App} app

@@ -1,6 +1,7 @@
 import { Refusal } from "./detector.js";
 import { cachedBytes } from "./file_cache.js";
 import { PictureUrls } from "./picture_urls.js";
+import { upright } from "./orientation.js";
 import { titleOf } from "./server_detector.js";
 
 /**
@@ -88,7 +89,7 @@ export class DeviceDetector {
    */
   async detect(source, asked) {
     const model = await this.#ready(asked);
-    const content = await this.#content(source);
+    const content = await upright(await this.#content(source)).catch(unreadable);
     const pass = await this.#detectAll(model, content).catch((error) => {
       if (error instanceof WorkerCrashed) return this.#detectAll(model, content);
       throw error;
@@ -494,8 +495,13 @@ function note({ times }, stages) {
     times.set(name, [...(times.get(name) ?? []), ms].slice(-KEPT_PASSES));
 }
 
+/** @returns {never} */
+function unreadable() {
+  throw new Refusal("This browser cannot open that file. Send a JPEG, PNG, WebP or GIF picture.");
+}
+
 /**
- * A picture as the server decodes it: upright, its levels as they are in the file.
+ * A picture as the server decodes it: upright, in sRGB.
  *
  * @param {Blob} content
  */
@@ -503,10 +509,10 @@ async function decode(content) {
   try {
     return await createImageBitmap(content, {
       imageOrientation: "from-image",
-      colorSpaceConversion: "none",
+      colorSpaceConversion: "default",
       premultiplyAlpha: "none",
     });
   } catch {
-    throw new Refusal("This browser cannot open that file. Send a JPEG, PNG, WebP or GIF picture.");
+    return unreadable();
   }
 }

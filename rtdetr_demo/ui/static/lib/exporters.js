@@ -1,4 +1,5 @@
 import { BoxCanvas } from "./box_canvas.js";
+import { categoryIds } from "./coco_ids.js";
 import { csvOf } from "./csv.js";
 import { Refusal } from "./detector.js";
 import { detectionsOf, latencyOf } from "./view_model.js";
@@ -12,16 +13,47 @@ import { detectionsOf, latencyOf } from "./view_model.js";
  */
 
 /** @type {Record<string, string>} */
-export const FILES = {
-  png: "detections.png",
-  json: "detections.json",
-  csv: "detections.csv",
-  coco: "detections.coco.json",
-  yolo: "detections.yolo.txt",
+const SUFFIXES = {
+  png: "-annotated.png",
+  json: ".json",
+  csv: ".csv",
+  coco: ".coco.json",
+  yolo: ".txt",
 };
 
 /**
- * @param {string} form  one of `FILES`
+ * The picture's own file name: an example's, an upload's, or the last part of its address.
+ *
+ * @param {Pick<import("./types.js").Result, "source" | "title">} result
+ */
+export function pictureName({ source, title }) {
+  if (source?.example)
+    return source.example.includes(".") ? source.example : `${source.example}.jpg`;
+  return source?.file?.name || decoded(source?.url?.split(/[?#]/)[0].split("/").pop()) || title;
+}
+
+/** @param {string | undefined} part  of an address */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part ?? "");
+  } catch {
+    return part ?? "";
+  }
+}
+
+/**
+ * What a file is called, after the picture; YOLO's as its readers require.
+ *
+ * @param {string} form  a key of `SUFFIXES`
+ * @param {Pick<import("./types.js").Result, "source" | "title">} result
+ */
+export const fileName = (form, result) => stemOf(pictureName(result)) + (SUFFIXES[form] ?? "");
+
+/** @param {string} name  of a file */
+export const stemOf = (name) => name.replace(/(?<=.)\.[^.]*$/, "").replace(/[\\/:*?"<>|]/g, "_");
+
+/**
+ * @param {string} form  a key of `SUFFIXES`
  * @param {App} app
  * @returns {Promise<Blob>}
  */
@@ -89,13 +121,14 @@ export function coco(state) {
   const { result } = state;
   if (!result) return "";
   const { width, height, classes } = result.predictions;
+  const ids = categoryIds(classes);
   const content = {
-    images: [{ id: 1, file_name: result.title, width, height }],
-    categories: classes.map((name, i) => ({ id: i + 1, name })),
+    images: [{ id: 1, file_name: pictureName(result), width, height }],
+    categories: classes.map((name, i) => ({ id: ids[i], name })),
     annotations: detectionsOf(state).map((one, i) => ({
       id: i + 1,
       image_id: 1,
-      category_id: one.classId + 1,
+      category_id: ids[one.classId],
       bbox: [one.x, one.y, one.width, one.height].map((value) => round(value, 2)),
       area: round(one.width * one.height, 2),
       iscrowd: 0,

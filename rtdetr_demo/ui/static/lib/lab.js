@@ -112,14 +112,22 @@ export function reportPoints({ lines }) {
 export const shortName = ({ kind, value }) =>
   kind === "layers" ? `${value}` : kind === "queries" ? `${value} q` : `${value} px`;
 
+/** What the columns and marks of an export mean. */
+export const LEGEND = {
+  ms: "milliseconds from a decoded picture to detections",
+  spread_ms: "how far apart passes lie, in milliseconds",
+  agreement: "F1 with the detections at full depth, IoU 0.5",
+};
+
 /**
  * Everything that was measured, as a table.
  *
  * @param {Point[]} points
  * @param {Record<string, number>} stages
  * @param {Report | null} report
+ * @param {[string, string][]} circumstances  picture, machine and versions, by name
  */
-export function csv(points, stages, report) {
+export function csv(points, stages, report, circumstances = []) {
   const others = report?.lines.filter(({ kind }) => !kind) ?? [];
   return csvOf([
     ["contender", "knob", "value", "ms", "spread_ms", "agreement", "runtime"],
@@ -134,6 +142,7 @@ export function csv(points, stages, report) {
     ]),
     ...others.map((one) => [one.contender, "", "", one.ms, one.spread, "", one.runtime]),
     ...Object.entries(stages).map(([name, ms]) => [name, "stage", "", ms]),
-    ...Object.entries(report?.conditions ?? {}).map(([name, value]) => [name, "condition", value]),
+    ...circumstances.map(([name, value]) => [name, "condition", value]),
+    ...Object.entries(LEGEND).map(([name, meaning]) => [name, "legend", meaning]),
   ]);
 }

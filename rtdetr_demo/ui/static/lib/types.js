@@ -131,6 +131,7 @@
  * @property {string} wanted
  * @property {("server" | "device")[]} runtimes  what can detect here, the default first
  * @property {"server" | "device"} [liveRuntime]  what a camera begins with
+ * @property {Record<string, string | number>} [machine]  that the server runs on, and its versions
  * @property {Record<string, DeviceModel>} [deviceModels]  by checkpoint, where they lie ready
  *
  * @typedef {Object} State
