@@ -167,7 +167,7 @@ def _processor_problem(processor: dict[str, Any]) -> str | None:
     if size is not None and processor.get("do_resize") is not False:
         named = {key for key, side in size.items() if side} if isinstance(size, dict) else set()
         if not any(pair <= named for pair in _SIDES):
-            return "has a size without height and width, or shortest_edge and longest_edge"
+            return "has a size without height and width or shortest_edge and longest_edge"
     return None
 
 
@@ -181,8 +181,8 @@ def _check_header(checkpoint: str, file: Path) -> None:
         return  # reading the weights says what is wrong
     if _HEADER_BYTES < length <= room:
         raise CheckpointError(
-            f"{checkpoint} cannot be used: {file.name} has a header of {length / 1e6:.0f} MB, which "
-            "describes many more tensors than an RT-DETR has."
+            f"{checkpoint} cannot be used: {file.name} has a header of {length / 1e6:.0f} MB, "
+            "which describes many more tensors than an RT-DETR has."
         )
     if not 2 <= length <= room:
         raise CheckpointError(

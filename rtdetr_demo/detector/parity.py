@@ -41,8 +41,8 @@ BFLOAT16 = Bounds(0.05, 10.0)
 
 SHOWN = 0.3
 BEST = 10
-"""Where arithmetic is coarser, boxes are compared of queries that a visitor may see: those that score
-above `SHOWN`, and the `BEST` of each layer. Boxes of queries that no score supports wander."""
+"""Where arithmetic is coarser, boxes are compared of queries that a visitor may see: those that
+score above `SHOWN`, and the `BEST` of each layer. The boxes of others are unstable."""
 
 _DISCRETE_SHARE = 0.9
 """Discrete sampling takes the other of two cells where rounding differs: so many queries agree."""
@@ -211,21 +211,19 @@ def check_stages(checkpoint: str, model: Any, reference: Reference) -> None:
         )
 
 
-def place(
-    model: Any,
-    device: torch.device,
-    reference: Reference,
-    convert: Callable[[Any], Any] = to_half,
-) -> tuple[Any, str]:
-    """A copy of a float32 model for a device, as fast as agrees with the reference.
+def place(model: Any, device: torch.device, reference: Reference) -> tuple[Any, str]:
+    """A float32 model on the CPU for a device: itself, or a copy there (`copy_to`).
 
-    Half precision where that agrees on this very device, else float32. Where the device fails or
-    disagrees, the model itself, which is on the CPU, and the reason in words.
+    Where the device fails or disagrees with the reference, the model itself, and the reason.
     """
-    if device.type == "cpu":
-        return model, ""
+    return (model, "") if device.type == "cpu" else copy_to(device, model, reference)
+
+
+def copy_to(device: torch.device, model: Any, reference: Reference) -> tuple[Any, str]:
+    """As `place`: a copy in half precision where that agrees on this device, else in float32."""
     reason = ""
-    for prepare in (convert, lambda copied: copied):
+    preparations: tuple[Callable[[Any], Any], ...] = (to_half, lambda copied: copied)
+    for prepare in preparations:
         try:
             copied = prepare(copy.deepcopy(model)).to(device)
             copied = copied.to(memory_format=torch.channels_last)
