@@ -140,6 +140,16 @@ def _config_problem(config: dict[str, Any]) -> str | None:
             f"cannot be used: its {CONFIG} sets learn_initial_query, and the layers are shown here "
             "for queries that come from the picture only"
         )
+    anchors = config.get("anchor_image_size")
+    if anchors is not None and not (
+        isinstance(anchors, list)
+        and len(anchors) == 2
+        and all(isinstance(side, int) and side > 0 for side in anchors)
+    ):
+        return (
+            f"cannot be used: anchor_image_size in its {CONFIG} is not a height and a width in "
+            "pixels"
+        )
     labels = config.get("id2label")
     if labels is not None and not isinstance(labels, dict):
         return f"cannot be used: id2label in its {CONFIG} is not an object of names by number"

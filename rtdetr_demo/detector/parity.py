@@ -102,8 +102,6 @@ def _obstacle(config: Any, height: int, width: int) -> str:
     """Why transformers' forward pass fails for an input of this size."""
     size = f"{height} x {width} pixels (height x width)"
     anchors = config.anchor_image_size
-    if anchors is not None and (not isinstance(anchors, list | tuple) or len(anchors) != 2):
-        return "anchor_image_size in its config.json is not a height and a width"
     if anchors is not None and tuple(anchors) != (height, width):
         return (
             f"its preprocessor_config.json makes inputs of {size}, but anchor_image_size in its "

@@ -125,7 +125,6 @@ def test_all_that_a_recording_reads_lives_while_other_sizes_come_and_go(stages, 
     assert len(sizes) > 32, "more than transformers' own caches hold"
     for height, width in sizes:
         use(backend, picture(height, width), 1)
-        use(backend, picture(), 1)
     [recorder] = recorders
     assert len(recorder.read) > 50
     assert not any(storage.expired() for storage in recorder.read)
@@ -164,7 +163,7 @@ def test_more_shapes_than_are_kept_are_not_recorded_again_and_again(stages, reco
     for _ in range(4 * USES):
         for height, width in sizes:
             use(backend, picture(height, width), 1)
-    assert len(recorders) < 2 * len(sizes)
+    assert len(recorders) < 1.5 * len(sizes)
 
 
 def test_what_a_dropped_recording_held_is_freed(stages, recorders):
