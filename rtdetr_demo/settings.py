@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -12,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import BadInput
+from .zero_gpu import is_zero_gpu
 
 DEFAULT_CHECKPOINT = "PekingU/rtdetr_r50vd_coco_o365"
 
@@ -22,7 +24,7 @@ DeviceRuntime = Literal["off", "on", "live"]
 
 def _device_runtime() -> DeviceRuntime:
     # A ZeroGPU Space lends each visitor a few minutes a day: a camera would use them up at once.
-    return "live" if os.environ.get("SPACES_ZERO_GPU") else "on"
+    return "live" if is_zero_gpu() else "on"
 
 
 _SECRET = ("api_keys", "auth")
@@ -55,6 +57,11 @@ class Settings(BaseSettings):
         "auto",
         description="on a CPU, 'auto': OpenVINO once it is ready, 'bf16': the same in half "
         "precision, 'torch': PyTorch alone",
+    )
+    device: str = Field(
+        "auto",
+        description="what detects: 'auto' (the best that is there), 'cpu', 'cuda', a certain GPU "
+        "such as 'cuda:1', or 'mps'",
     )
     device_runtime: DeviceRuntime = Field(
         default_factory=_device_runtime,
@@ -96,6 +103,14 @@ class Settings(BaseSettings):
     port: int | None = Field(
         None, ge=0, le=65535, validation_alias="GRADIO_SERVER_PORT", description="port to listen on"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, name: str) -> str:
+        name = name.strip().lower() or "auto"
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+            raise ValueError("choose auto, cpu, cuda, a certain GPU such as cuda:1, or mps")
+        return name
 
     @field_validator("auth")
     @classmethod

@@ -42,11 +42,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [one for one in items if bool(one.get_closest_marker("alone")) == alone]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Every session has a home and a folder for temporary files of its own, both new.
 
     What an earlier run left there can hide that the app needs it.
     """
+    if os.environ.get("PYTEST_XDIST_WORKER") or config.getoption("numprocesses", None) in (None, 0):
+        # The packages that an app imports would fill its log with their own warnings.
+        os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # the session that started this one has set them
     root = Path(tempfile.mkdtemp(prefix="rtdetr-tests-")).resolve()

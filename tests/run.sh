@@ -35,6 +35,8 @@ fi
     PATH=".venv/bin:$PATH" timeout 240 npm install --silent --no-save --prefix .venv/npm openai@7.57.0 ||
     echo "npm's openai could not be installed: its tests will be skipped." >&2
 
+# For pytest and its workers only: see `pytest_configure` in tests/conftest.py.
+export PYTHONWARNDEFAULTENCODING=1
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy

@@ -1,12 +1,12 @@
-"""What of a run is done, so that a killed one can go on: JSON lines beside the output.
+"""What of a run is done, so that a killed one can go on: an SQLite database beside the output.
 
-The first line holds the run's settings, each later one a row. A line that a kill tore is cut off
-when the journal is opened again: its picture is done anew, and no other.
+One table holds the run's settings, one the rows. Each row is a transaction: a killed process loses
+none, a machine that loses power loses the last few, and what was torn is never read.
 """
 
+import contextlib
 import json
-import os
-import time
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +15,17 @@ from filelock import FileLock, Timeout
 from ..errors import BadInput
 from .rows import Row, RunInfo
 
-SYNC_SECONDS = 5.0
-"""A machine that loses power loses rows of so many seconds; a killed process loses none."""
+_TABLES = """
+CREATE TABLE IF NOT EXISTS run (settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, record TEXT NOT NULL);
+"""
 
 
 class Journal:
-    """The rows of one run, in the order in which they were done. A context manager."""
+    """The rows of one run, in the order in which they were done. A context manager.
+
+    For one thread. On disk: `path`, SQLite's own files beside it, and a lock.
+    """
 
     def __init__(self, out: Path):
         self.path = out.with_name(out.name + ".journal")
@@ -29,7 +34,7 @@ class Journal:
         self.failed = 0
         """How many of these could not be read."""
         self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
-        self._synced = time.monotonic()
+        self._database: sqlite3.Connection | None = None
 
     def open(self, run: RunInfo, resume: bool) -> None:
         """Begin, or go on where `resume`. Raises BadInput where that would lose or mix rows."""
@@ -41,37 +46,41 @@ class Journal:
                     f"{self.path} holds the rows of a run that did not end. Go on with --resume, "
                     "or delete it to begin anew."
                 )
-            self._file = self.path.open("r+b" if self.path.exists() else "w+b")
-            self._cut_and_count(run)
+            self._database = sqlite3.connect(self.path, isolation_level=None)
+            # With a write-ahead log a transaction need not wait for the disk, and is whole or not
+            # there. Where the file system has no room for one, SQLite goes on without.
+            self._database.execute("PRAGMA journal_mode = WAL").fetchone()
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.executescript(_TABLES)
+            self._begin(run)
+            for row in self.rows():
+                self._count(row)
         except Timeout:
             raise BadInput(f"Another run is writing {self.path}. Wait for it to end.") from None
+        except sqlite3.OperationalError as error:
+            raise BadInput(f"{self.path} could not be written: {error}.") from None
+        except (sqlite3.DatabaseError, ValueError, TypeError):
+            raise BadInput(
+                f"{self.path} is damaged, or of another version of this demo. Delete it to begin "
+                "anew."
+            ) from None
         except OSError as error:
             raise BadInput(f"{self.path} could not be written: {error.strerror}.") from None
 
-    def _cut_and_count(self, run: RunInfo) -> None:
-        whole = 0
-        header = self._file.readline()
-        if header.endswith(b"\n"):
-            begun = json.loads(header)
-            for name, value in run.to_json().items():
-                if begun.get(name) != value:
-                    raise BadInput(
-                        f"The run to resume had another {name.replace('_', ' ')}. Give the same "
-                        f"options as before, or delete {self.path} to begin anew."
-                    )
-            whole = len(header)
-            for line in self._file:
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    self._count(Row.from_record(json.loads(line)))
-                except ValueError:
-                    break  # power was lost: what follows is not to be trusted
-                whole += len(line)
-        self._file.truncate(whole)
-        self._file.seek(whole)
-        if not whole:
-            self._write(run.to_json())
+    def _begin(self, run: RunInfo) -> None:
+        assert self._database is not None
+        begun = self._database.execute("SELECT settings FROM run").fetchone()
+        if begun is None:
+            settings = json.dumps(run.to_json())
+            self._database.execute("INSERT INTO run VALUES (?)", (settings,))
+            return
+        settings = json.loads(begun[0])
+        for name, value in run.to_json().items():
+            if settings.get(name) != value:
+                raise BadInput(
+                    f"The run to resume had another {name.replace('_', ' ')}. Give the same "
+                    f"options as before, or delete {self.path} to begin anew."
+                )
 
     def _count(self, row: Row) -> None:
         self.done.add(row.picture)
@@ -79,39 +88,39 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Keep a row. Raises BadInput where the disk is full."""
+        assert self._database is not None, "opened"
         self._count(row)
+        record = json.dumps(row.to_record(), separators=(",", ":"))
         try:
-            self._write(row.to_record())
-            if time.monotonic() - self._synced > SYNC_SECONDS:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
-        except OSError as error:
+            self._database.execute("INSERT INTO rows (record) VALUES (?)", (record,))
+        except sqlite3.Error as error:
             raise BadInput(
-                f"{self.path} could not be written: {error.strerror}. Make room, and go on with "
-                "--resume."
+                f"{self.path} could not be written: {error}. Make room, and go on with --resume."
             ) from None
-
-    def _write(self, content: dict | list) -> None:
-        self._file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
 
     def rows(self) -> Iterator[Row]:
         """All rows that are here, from the first."""
-        with self.path.open("rb") as file:
-            file.readline()
-            for line in file:
-                yield Row.from_record(json.loads(line))
+        assert self._database is not None, "opened"
+        for (record,) in self._database.execute("SELECT record FROM rows ORDER BY number"):
+            yield Row.from_record(json.loads(record))
 
     def remove(self) -> None:
-        """The output is whole: forget."""
+        """Delete it, once the output is whole."""
+        self._close()  # Windows does not delete open files
         self.path.unlink()
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if file := getattr(self, "_file", None):
-            file.close()
+        self._close()
         if self._lock.is_locked:
             self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            # On Windows another run may have opened it by now.
+            with contextlib.suppress(OSError):
+                Path(self._lock.lock_file).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..detector.checkpoint_files import check_files, read_json
 from ..errors import CheckpointError
 
 CONFIGS = ("config.json", "preprocessor_config.json")
@@ -48,7 +49,7 @@ def shards(index: bytes) -> list[str]:
     """The files that an index names. Raises CheckpointError where it is none."""
     try:
         names = sorted(set(json.loads(index)["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         names = []
     if not names or not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
         raise CheckpointError(
@@ -64,15 +65,13 @@ def weights_bytes(folder: Path) -> int:
 
 
 def check_bounds(checkpoint: str, folder: Path) -> None:
-    """Raises CheckpointError for a configuration that would take a server's memory or time.
+    """Raises CheckpointError for files that would take a server's memory or time, or that cannot
+    be used here.
 
     For checkpoints that visitors name: nothing is built before this.
     """
-    try:
-        config = json.loads((folder / CONFIGS[0]).read_text(encoding="utf-8"))
-        processor = json.loads((folder / CONFIGS[1]).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # loading says what is damaged
+    check_files(checkpoint, folder)
+    config, processor = (read_json(checkpoint, folder / name) for name in CONFIGS)
     reason = _excess(config) or _excess(processor)
     if reason is None and _parameters(folder) > _MAX_PARAMETERS:
         reason = f"more than {_MAX_PARAMETERS / 1e6:.0f} million parameters"

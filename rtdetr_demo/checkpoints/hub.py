@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
+from ..detector.checkpoint_files import missing_file, names_in
 from ..errors import Cancelled, CheckpointError
 from .catalog import BUNDLED, BUNDLED_FOLDER
 from .files import CONFIGS, INDEX, WEIGHTS, shards, weight_files
@@ -65,7 +66,14 @@ def _is_whole(folder: Path) -> bool:
 
 
 def why_unreachable(checkpoint: str, seconds: float = HUB_TIMEOUT) -> str | None:
-    """None where the hub answers for this checkpoint in time; else a sentence that says why not."""
+    """None where the hub answers for this checkpoint in time; else a sentence that says why not.
+
+    A folder of this machine is not looked for on the hub: then the sentence says what it lacks.
+    """
+    folder = Path(os.path.expanduser(checkpoint))
+    if os.path.isdir(folder):
+        reason = missing_file(names_in(folder))
+        return f"{checkpoint} {reason or 'lacks a file that the index of its weights names'}."
     pool = ThreadPoolExecutor(1)
     # Name resolution knows no timeout of its own, so the clock runs out here and not in the client.
     asked = pool.submit(HfApi().model_info, checkpoint, timeout=seconds)
@@ -116,6 +124,8 @@ class Download:
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
             weights = WEIGHTS if WEIGHTS in sizes or INDEX not in sizes else INDEX
             wanted = [*CONFIGS, weights]
+            if reason := missing_file(set(sizes)):
+                raise CheckpointError(f"{self.checkpoint} {reason}.")
             if missing := [name for name in wanted if name not in sizes]:
                 raise CheckpointError(
                     f"{self.checkpoint} has no {missing[0]}, so it cannot be an RT-DETR checkpoint "

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     _print(report)
     if options.json:
         try:
-            options.json.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+            options.json.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise BadInput(f"{options.json} could not be written: {error.strerror}.") from None
     return 0

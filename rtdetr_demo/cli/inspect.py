@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         written = write_inspection(found, query, image, options.out, {"Looked": note})
         if options.json:
             written.append(options.out / "inspection.json")
-            written[-1].write_text(json.dumps(found.to_json(query)) + "\n")
+            written[-1].write_text(json.dumps(found.to_json(query)) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{options.out} could not be written: {error.strerror}.") from None
     label, score = found.class_names[found.labels[-1, query]], found.scores[-1, query]

@@ -37,6 +37,8 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("httpx", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Where detectors are loaded reads it there, in this process and in its children.
+    os.environ["RTDETR_DEVICE"] = settings.device
     listener = listen(settings.host, settings.port)
     scratch = Scratch(settings.data_dir)
     scratch.use_for_everything()

@@ -46,6 +46,9 @@ class TorchBackend:
         logits, boxes = self.stages(pixels, depth, every)
         return logits.float(), boxes.float()
 
+    def release(self) -> None:
+        """Free what is kept to be faster next time."""
+
     def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
         stages, state = self.stages, tuple[Tensor, ...]()
         encode = stages.encode

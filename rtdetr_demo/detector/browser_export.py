@@ -76,7 +76,7 @@ def export(detector: Detector, cache: Path) -> Path:
                 "preprocess": preprocess,
                 "files": files,
             }
-            (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             os.replace(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

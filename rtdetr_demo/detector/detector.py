@@ -1,34 +1,32 @@
 """From a picture to predictions: one loaded RT-DETR on one device."""
 
 import copy
-import json
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from cachetools import LRUCache
 from PIL import Image
-from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrImageProcessorPil
+from transformers import PreTrainedModel, RTDetrImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from ..cpus import cpu_quota
-from ..errors import BadInput, Cancelled, CheckpointError
+from ..errors import BadInput, Busy, Cancelled, CheckpointError
 from ..predictions import Predictions, Timing, check_depth, is_whole
 from ..zero_gpu import is_zero_gpu
-from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
 from .backends import Runtime, TorchBackend
 from .cuda_graphs import CudaGraphBackend
+from .devices import Stopwatch, best_device, lent_gpu, wait_for, within_memory
 from .fusion import fuse
-from .network import SHAPES, StagedRTDetr
+from .network import SHAPES, StagedRTDetr, fits_pyramid, token_count
 from .openvino import OpenVinoBackend
-from .parity import check_parity
+from .parity import Reference, bundled_photograph, check_stages, place, reference_pass
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
+from .reading import class_names, load_failure, read_checkpoint
 from .scheduler import DEVICE_LOCK
 
 # The page and the log say what is going on; bars on the console would only break their lines.
@@ -38,20 +36,7 @@ torch.set_num_threads(min(torch.get_num_threads(), cpu_quota()))
 
 log = logging.getLogger(__name__)
 
-MODEL_TYPES = ("rt_detr", "rt_detr_v2")
-
-
-def best_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU; on a ZeroGPU Space the CPU."""
-    return torch.device("cpu") if is_zero_gpu() else _present_device()
-
-
-def _present_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+SMALLEST = 128
 
 
 class Detector:
@@ -64,23 +49,34 @@ class Detector:
         processor: RTDetrImageProcessorPil,
         device: torch.device | None = None,
     ):
+        """Take a float32 `model` on the CPU. Raises CheckpointError where it cannot run here."""
         self.checkpoint = checkpoint
         self.folder: Path | None = None
         """Where its files lie, if it was loaded from some."""
-        self.device = device or best_device()
-        model = fuse(model.eval())
-        check_parity(checkpoint, model)
-        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+        self.device_problem = ""
+        """Why it is on the CPU although another device was to serve; a phrase, or empty."""
         self._processor = processor
-        self.preprocess = Preprocess(processor, self.device)
+        self.preprocess = Preprocess(processor, torch.device("cpu"))
         self.size = self.preprocess.size
-        if self.device.type == "cuda" and _half_agrees(model, self.size):
-            model = model.half()
+        photo = bundled_photograph()
+        if self.preprocess.varies:
+            photo = photo.resize(self.size[::-1])
+        reference = reference_pass(checkpoint, model.eval(), processor, photo)
+        model = fuse(model)
+        check_stages(checkpoint, model, reference)
+        # A worker process of a ZeroGPU Space compares with it on the GPU that it is lent.
+        self._reference: Reference | None = reference if is_zero_gpu() else None
+        device = device or best_device()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model, self.device_problem = place(model, device, reference)
+        if self.device_problem:
+            log.warning("%s runs on the CPU: %s", checkpoint, self.device_problem)
+        self.device = model.device
+        self.preprocess = Preprocess(processor, self.device)
         self.model = model
         self.depth: int = model.config.decoder_layers
         self.queries: int = model.config.num_queries
-        id2label: dict[Any, str] = model.config.id2label or {}
-        self.class_names = tuple(id2label[i] for i in range(len(id2label)))
+        self.class_names = class_names(model.config)
         self._backends: dict[tuple[int, tuple[int, int]], Runtime] = {}
         self._plain: LRUCache[int, TorchBackend] = LRUCache(SHAPES)
         self._plain_guard = threading.Lock()
@@ -90,37 +86,18 @@ class Detector:
 
     @classmethod
     def load(cls, checkpoint: str, folder: Path, device: torch.device | None = None) -> "Detector":
-        """Load a folder in the hub's layout. Raises CheckpointError where it holds no RT-DETR."""
+        """Load a folder in the hub's layout. Raises CheckpointError where it holds no RT-DETR, or
+        one that cannot run here."""
+        model, processor = read_checkpoint(checkpoint, folder)
         try:
-            kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-            if kind not in MODEL_TYPES:
-                raise CheckpointError(
-                    f"{checkpoint} is a {str(kind)[:40]} model, not an RT-DETR. "
-                    "Choose an RT-DETR or RT-DETRv2 checkpoint."
-                )
-            model, report = AutoModelForObjectDetection.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            # transformers would fill these with random numbers.
-            if absent := set(report["missing_keys"]) | set(report["mismatched_keys"]):
-                raise ValueError(f"no weights for {sorted(map(str, absent))[:3]}")
-            processor = RTDetrImageProcessorPil.from_pretrained(folder, local_files_only=True)
             detector = cls(checkpoint, model, processor, device)
-            detector.folder = folder
-            return detector
         except CheckpointError:
             raise
         except Exception as error:
-            # Whatever a damaged or foreign file makes the loaders raise: there is no end of kinds.
             log.warning("%s could not be loaded: %r", checkpoint, error)
-            raise CheckpointError(
-                f"{checkpoint} could not be loaded: its files are damaged or incomplete. "
-                "Choose another checkpoint, or delete its files and download it again."
-            ) from error
+            raise CheckpointError(load_failure(checkpoint, error)) from error
+        detector.folder = folder
+        return detector
 
     def preload_gpu_copy(self) -> None:
         """On a ZeroGPU Space: have a copy of the weights put on every GPU that is given.
@@ -134,23 +111,23 @@ class Detector:
     def to_gpu(self) -> None:
         """Move to the GPU that this worker process was given, in half precision if that agrees.
 
-        What `preload_gpu_copy` has put there is used; other weights are moved now.
+        What `preload_gpu_copy` has put there is used; other weights are moved now. Raises Busy
+        where there is no GPU or it fails; the next call tries again.
         """
         if self._on_gpu:
             return
-        self._on_gpu = True
-        device = _present_device()
-        if self._gpu_model is not None:
-            self.model = self._gpu_model
-        elif device != self.device:
-            self.model.to(device)  # type: ignore[arg-type]
-        if device.type == "cuda" and _half_agrees(self.model, self.size):
-            self.model.half()
-        self.device = device
+        device = lent_gpu()
+        assert self._reference is not None, "loaded on a ZeroGPU Space"
+        # A copy on the GPU has to be given up before another one of these is tried.
+        model, problem = place(self._gpu_model or self.model, device, self._reference)
+        if problem:
+            raise Busy(f"No GPU is available: {problem}. Try again in a moment.")
+        self.model, self.device = model, device
         self.preprocess = Preprocess(self._processor, device)
         with self._plain_guard:
             self._plain.clear()
         self._backends.clear()
+        self._on_gpu = True
 
     @property
     def memory_bytes(self) -> int:
@@ -161,9 +138,7 @@ class Detector:
     @property
     def tokens(self) -> int:
         """Feature-map positions of one picture that the decoder can attend to."""
-        height, width = self.size
-        strides = self.model.config.feat_strides
-        return sum(-(-height // stride) * -(-width // stride) for stride in strides)
+        return token_count(self.model.config, *self.size)
 
     @property
     def query_range(self) -> tuple[int, int]:
@@ -172,8 +147,12 @@ class Detector:
 
     @property
     def size_range(self) -> tuple[int, int]:
-        """The least and the largest input size in pixels."""
-        return 128, max(640, *self.size)
+        """The least and the largest input size in pixels; the least has a cell for each query."""
+        largest = max(640, *self.size)
+        sides = range(SMALLEST, largest + 1, 32)
+        config = self.model.config
+        fitting = (side for side in sides if token_count(config, side, side) >= self.queries)
+        return next(fitting, largest), largest
 
     @property
     def precision(self) -> str:
@@ -264,7 +243,7 @@ class Detector:
         """Run the network alone, at full depth, on the tensor that `prepare` returned."""
         with DEVICE_LOCK, torch.inference_mode():
             self.runtime().run(pixels, self.depth, False)
-            self._now()
+            wait_for(self.device)
 
     def _key(self, queries: int | None, size: int | None) -> tuple[int, tuple[int, int]]:
         return self.check_queries(queries), self.check_size(size)
@@ -297,25 +276,59 @@ class Detector:
         size: int | None = None,
         every_layer: bool = True,
     ) -> list[Predictions]:
-        """Detect in RGB pictures of any sizes in one pass; otherwise as `detect`.
+        """Detect in RGB pictures of any sizes, in one pass where their inputs have one size;
+        otherwise as `detect`.
 
-        Each picture's `Timing` is an even share of the pass.
+        Each picture's `Timing` is an even share of the pass. Where memory does not suffice for all
+        pictures at once, they are halved. Raises Busy where it does not suffice for one, BadInput
+        for a picture whose proportions the checkpoint cannot take.
         """
         depth = self.check_depth(decoder_layers)
-        runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
+        count, side = self.check_queries(queries), None if size is None else self.check_size(size)
+
+        def run(some: Sequence[Image.Image]) -> list[Predictions]:
+            return self._detect_pass(some, depth, queries, size, every_layer)
+
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(self.preprocess.input_size(image, side), []).append(i)
+        found: dict[int, Predictions] = {}
+        for shape, numbers in by_size.items():
+            self._check_shape(shape, count)
+            alike = [images[i] for i in numbers]
+            made = within_memory(run, alike, self.device, self._release)
+            found.update(zip(numbers, made, strict=True))
+        return [found[i] for i in range(len(images))]
+
+    def _release(self) -> None:
+        with self._plain_guard:
+            for backend in self._plain.values():
+                backend.release()
+
+    def _detect_pass(
+        self,
+        images: Sequence[Image.Image],
+        depth: int,
+        queries: int | None,
+        size: int | None,
+        every_layer: bool,
+    ) -> list[Predictions]:
+        side = None if size is None else self.check_size(size)
+        if side is None and self.preprocess.varies:
+            runtime: Runtime = self.torch_backend(queries)  # others are compiled for one size
+        else:
+            runtime = self.runtime(queries, size)
         with DEVICE_LOCK, torch.inference_mode():
-            began = time.perf_counter()
+            watch = Stopwatch(self.device)
             pixels = self.preprocess(images, self.model.dtype, side)
-            ready = time.perf_counter()
+            watch.mark()
             output = runtime.run(pixels, depth, every_layer)
-            if self.device.type in ("cuda", "mps"):
-                getattr(torch, self.device.type).synchronize()
-            ran = time.perf_counter()
+            watch.mark()
             candidates = topk_postprocess(*output)
             scores, labels, ranked, boxes = (part.cpu().numpy() for part in candidates)
-            done = time.perf_counter()
-        share = 1000 / len(images)
-        timing = Timing((ready - began) * share, (ran - ready) * share, (done - ran) * share)
+            watch.mark()
+            took = watch.milliseconds()
+        timing = Timing(*(ms / len(images) for ms in took))
         return [
             Predictions(
                 checkpoint=self.checkpoint,
@@ -382,34 +395,47 @@ class Detector:
             for i, ((width, height), timing) in enumerate(zip(sizes, timings, strict=True))
         ]
 
+    def _check_shape(self, shape: tuple[int, int], queries: int) -> None:
+        """Raises BadInput for an input that a picture of unusual proportions has become."""
+        if not self.preprocess.varies:
+            return
+        config, (height, width) = self.model.config, shape
+        if not fits_pyramid(config, height, width) or token_count(config, *shape) < queries:
+            raise BadInput(
+                f"{self.checkpoint} keeps a picture's proportions, which makes this one {width} x "
+                f"{height} pixels, and its network needs multiples of {max(config.feat_strides)}. "
+                "Choose an input size, or give height and width in its preprocessor_config.json."
+            )
+
     def stage_times(self, image: Image.Image) -> dict[str, float]:
         """Milliseconds of each stage of one full pass, with the checkpoint's own queries and size.
 
         Keys, in order: preprocess, backbone, encoder, "decoder layer 1" and so on, postprocess.
         """
-        runtime, times = self.runtime(), dict[str, float]()
+        runtime = self.torch_backend() if self.preprocess.varies else self.runtime()
+        names = ["preprocess"]
         with DEVICE_LOCK, torch.inference_mode():
-            began = self._now()
-            pixels = self.preprocess([image], self.model.dtype)
-            times["preprocess"] = self._now() - began
+            watch = Stopwatch(self.device)
+            pixels = self.preprocess(
+                [image], self.model.dtype, self.size if self.preprocess.varies else None
+            )
+            watch.mark()
             for name, step in runtime.steps(pixels):
-                began = self._now()
+                names.append(name)
                 step()
-                times[name] = self._now() - began
+                watch.mark()
             output = runtime.run(pixels, self.depth, False)
-            began = self._now()
+            names.append("last pass")  # only made for its output
+            watch.mark()
             for part in topk_postprocess(*output):
                 part.cpu()
-            times["postprocess"] = self._now() - began
+            names.append("postprocess")
+            watch.mark()
+            times = dict(zip(names, watch.milliseconds(), strict=True))
+        del times["last pass"]
         # The encoding stage begins with the backbone.
         times["encoder"] = max(times["encoder"] - times["backbone"], 0.0)
         return times
-
-    def _now(self) -> float:
-        """The clock in milliseconds, read once the device has finished its work."""
-        if self.device.type in ("cuda", "mps"):
-            getattr(torch, self.device.type).synchronize()
-        return 1000 * time.perf_counter()
 
     def check_depth(self, decoder_layers: int | None) -> int:
         """The number of layers to run; `None` is all. Raises BadInput outside 1 to `depth`."""
@@ -432,18 +458,3 @@ class Detector:
         if not is_whole(size) or size % 32 or not least <= size <= largest:
             raise BadInput(f"The input size is a multiple of 32 from {least} to {largest} pixels.")
         return size, size
-
-
-@torch.inference_mode()
-def _half_agrees(model: PreTrainedModel, size: tuple[int, int]) -> bool:
-    """Whether half precision gives this model's scores to within 0.01 on a fixed noise picture."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(1, 3, *size, generator=generator)
-    try:
-        pixels = noise.to(model.device)
-        full = model(pixel_values=pixels).logits.sigmoid().amax(-1).sort().values
-        half_model = copy.deepcopy(model).half()
-        half = half_model(pixel_values=pixels.half()).logits.float().sigmoid().amax(-1)
-    except RuntimeError:
-        return False
-    return bool((half.sort().values - full).abs().max() < 0.01)

@@ -9,6 +9,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import RTDetrImageProcessorPil
+from transformers.image_transforms import get_size_with_aspect_ratio
+from transformers.image_utils import get_image_size_for_max_height_width
+
+NOMINAL = 320
+"""The side of a picture's square where a processor leaves pictures as large as they are."""
 
 
 class Preprocess:
@@ -16,14 +21,18 @@ class Preprocess:
 
     On a CPU the same to rounding; on a card, which resizes by itself, within one part in 255.
     Settings that no published checkpoint has, such as padding, are left to the processor.
+
+    `size` is the height and width of what it gives. A processor that keeps proportions, or does not
+    resize, gives each picture another (`varies`); then `size` is what a square picture gets.
     """
 
     def __init__(self, processor: RTDetrImageProcessorPil, device: torch.device):
         self._processor = processor
         self._device = device
-        self.size: tuple[int, int] = (processor.size["height"], processor.size["width"])
+        self.varies, self.size = self._sizes(processor)
         self._plain = (
             processor.do_resize
+            and not self.varies
             and processor.do_rescale
             and not processor.do_pad
             and processor.resample == Image.Resampling.BILINEAR
@@ -36,15 +45,59 @@ class Preprocess:
             scale, shift = scale[0], shift[0]  # a number for all channels takes a tenth of the time
         self._scale, self._shift = scale.to(device), shift.to(device)
 
+    @staticmethod
+    def _sizes(processor: RTDetrImageProcessorPil) -> tuple[bool, tuple[int, int]]:
+        """`varies` and `size`. Raises ValueError for a processor that has no size."""
+        padded = processor.pad_size if processor.do_pad else None
+        if padded:
+            return False, (padded["height"], padded["width"])
+        if not processor.do_resize:
+            return True, (NOMINAL, NOMINAL)
+        size = processor.size
+        if size["shortest_edge"] and size["longest_edge"]:
+            side = min(size["shortest_edge"], size["longest_edge"])
+            return True, (side, side)
+        if size["max_height"] and size["max_width"]:
+            side = min(size["max_height"], size["max_width"])
+            return True, (side, side)
+        if size["height"] and size["width"]:
+            return False, (size["height"], size["width"])
+        raise ValueError("the processor's size names neither height and width nor edges")
+
+    def input_size(
+        self, image: Image.Image, size: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """Height and width of what a picture becomes; `size` as in a call."""
+        if size is not None or not self.varies:
+            return size or self.size
+        shape, wanted = (image.height, image.width), self._processor.size
+        if not self._processor.do_resize:
+            return shape
+        if wanted["shortest_edge"]:
+            return get_size_with_aspect_ratio(
+                shape, wanted["shortest_edge"], wanted["longest_edge"]
+            )
+        height, width = get_image_size_for_max_height_width(
+            shape, wanted["max_height"], wanted["max_width"]
+        )
+        return height, width
+
     def __call__(
         self, images: Sequence[Image.Image], dtype: torch.dtype, size: tuple[int, int] | None = None
     ) -> Tensor:
-        """RGB pictures of any sizes to [batch, 3, height, width] on the device, channels last."""
+        """RGB pictures to [batch, 3, height, width] on the device, channels last.
+
+        `size` (height, width) is for this call, in place of the processor's own. Pictures may have
+        any sizes, but must have the same `input_size`.
+        """
         height, width = size or self.size
         if not self._plain:
-            wanted = {"height": height, "width": width}
-            given = self._processor(images=list(images), size=wanted, return_tensors="pt")
-            return given["pixel_values"].to(self._device, dtype)
+            options: dict[str, Any] = {}
+            if size is not None:
+                wanted = {"height": height, "width": width}
+                options = {"do_resize": True, "size": wanted, "pad_size": None}
+            prepared = self._processor(images=list(images), return_tensors="pt", **options)
+            return prepared["pixel_values"].to(self._device, dtype)
         if self._device.type == "cuda":
             pixels = torch.cat([self._resized(self._sent(one), height, width) for one in images])
         else:

@@ -292,7 +292,7 @@ def conditions(detector: Detector, plan: Plan) -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(one.split(": ", 1)[1] for one in lines if one.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -128,7 +128,7 @@ def shipped(folder: Path) -> Faithfulness | None:
     """What was measured of the checkpoint in a folder; None where nothing was, or of other weights
     than those that lie there now."""
     try:
-        content = json.loads((folder / FILE).read_text())
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except OSError:
         return None
     if content.pop("weights") != weights_digest(folder):

@@ -102,7 +102,7 @@ def export(model: RTDetrForObjectDetection, folder: Path, size: int) -> None:
 def load_weights(model: RTDetrForObjectDetection, folder: Path) -> None:
     """Fill the model from a folder that `export` wrote. Raises BadInput unless they agree."""
     try:
-        names = json.loads((folder / "config.json").read_text())["id2label"]
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
         files = weight_files(folder)
         if files is None:
             raise ValueError("its weights are missing")

@@ -156,7 +156,7 @@ class Run:
         from ..evaluation.coco import evaluate
 
         latest = self.args.out / "latest"
-        instances = json.loads((self.args.val / "instances.json").read_text())
+        instances = json.loads((self.args.val / "instances.json").read_text(encoding="utf-8"))
         detector = Detector.load(str(latest), latest, self.device)
         report = evaluate(detector, instances, self.args.val / "images", timed=False)
         for depth in report.depths:
@@ -279,7 +279,7 @@ class Run:
         """Append a row to a CSV file of the run."""
         path = self.args.out / name
         new = not path.exists()
-        with path.open("a", newline="") as file:
+        with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
             if new:
                 writer.writeheader()
@@ -300,7 +300,7 @@ class Run:
             path = self.args.out / name
             if not path.exists():
                 continue
-            with path.open() as file:
+            with path.open(encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             deepest = max(row.get("layers", "") for row in rows)
             rows = [row for row in rows if row.get("layers", "") == deepest]

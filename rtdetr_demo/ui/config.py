@@ -75,7 +75,9 @@ def measured() -> dict[str, list[float]] | None:
     """What the bundled checkpoint's model card reports for each depth: AP in percent, and
     milliseconds where it was measured."""
     rows = re.findall(
-        r"^\| (\d+) \|((?: [\d.]+ \|)+)$", (BUNDLED_FOLDER / "README.md").read_text(), re.MULTILINE
+        r"^\| (\d+) \|((?: [\d.]+ \|)+)$",
+        (BUNDLED_FOLDER / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     if not rows:
         return None

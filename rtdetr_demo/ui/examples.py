@@ -64,7 +64,7 @@ def inspection_name(example: str) -> str:
 
 def index() -> list[dict]:
     """What the page needs to know of every example: name, title, files, thumbnail, stamp."""
-    return json.loads((SHIPPED / "index.json").read_text())
+    return json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))
 
 
 def stamp(example: str) -> str:
@@ -108,10 +108,12 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
         content["colors"] = {
             predictions.class_names[i]: known[predictions.class_names[i]] for i in sorted(found)
         }
-        (folder / f"{stem}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+        (folder / f"{stem}.json").write_text(
+            json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8"
+        )
         inspection = inspect(detector, image).to_json(threshold=INSPECTED_SCORE)
         (folder / f"{stem}.inspection.json").write_text(
-            json.dumps(inspection, separators=(",", ":")) + "\n"
+            json.dumps(inspection, separators=(",", ":")) + "\n", encoding="utf-8"
         )
         thumbnail = _webp(ImageOps.fit(image, THUMBNAIL), 70)
         entries.append(
@@ -129,7 +131,7 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
             }
         )
         yield example
-    (folder / "index.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (folder / "index.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 def _webp(image: Image.Image, quality: int) -> bytes:

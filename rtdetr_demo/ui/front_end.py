@@ -97,7 +97,7 @@ class FrontEnd:
         return self.files[name].read_bytes()
 
     def _text(self, name: str) -> str:
-        return self.files[name].read_text()
+        return self.files[name].read_text(encoding="utf-8")
 
     def packed(self, name: str, encoding: str) -> bytes | None:
         """A file in an encoding of HTTP ("br", "gzip", "identity")."""

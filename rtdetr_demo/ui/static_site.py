@@ -47,7 +47,7 @@ def build(detector: "Detector", out: Path) -> Iterator[str]:
         (out / "page" / "originals").mkdir(exist_ok=True)
         shutil.copyfile(EXAMPLES / name, out / "page" / "originals" / name)
     config = _config(detector, front_end, root, model)
-    (root / CONFIG).write_text(json.dumps(config, separators=(",", ":")))
+    (root / CONFIG).write_text(json.dumps(config, separators=(",", ":")), encoding="utf-8")
     yield "the frame"
     _write_frame(out, root, front_end, describe(detector.checkpoint).title)
 
@@ -57,8 +57,8 @@ def _config(
 ) -> dict[str, Any]:
     """`PageConfig` of `types.js`, for a page without a server."""
     name = detector.checkpoint
-    shown = json.loads((root / "examples" / "index.json").read_text())
-    first = json.loads((root / shown[0]["predictions"]).read_text())
+    shown = json.loads((root / "examples" / "index.json").read_text(encoding="utf-8"))
+    first = json.loads((root / shown[0]["predictions"]).read_text(encoding="utf-8"))
     known = static_config(front_end)["checkpoints"]
     own = {**describe(name).to_json(), "decoder_layers": detector.depth, "measured": None}
     return {
@@ -93,8 +93,10 @@ def _write_frame(out: Path, root: Path, front_end: FrontEnd, title: str) -> None
         "version": root.name,
     }
     for name in ("index.html", "service_worker.js", "README.md"):
-        content = Template((TEMPLATES / f"{name}.template").read_text()).substitute(words)
-        (out / name).write_text(content)
+        content = Template((TEMPLATES / f"{name}.template").read_text(encoding="utf-8")).substitute(
+            words
+        )
+        (out / name).write_text(content, encoding="utf-8")
 
 
 def _write(path: Path, content: bytes | None) -> None:

@@ -38,7 +38,9 @@ def test_a_glob_is_sorted(album: Path):
 
 
 def test_a_list_names_files_folders_and_addresses_and_nothing_comes_twice(album: Path):
-    Path("list.txt").write_text("album/b.jpg\n\nhttps://host/x.jpg?size=2\r\nalbum\n")
+    Path("list.txt").write_text(
+        "album/b.jpg\n\nhttps://host/x.jpg?size=2\r\nalbum\n", encoding="utf-8"
+    )
     assert named("album/b.jpg", "@list.txt", "album/b.jpg")[:2] == [
         "album/b.jpg",
         "https://host/x.jpg?size=2",

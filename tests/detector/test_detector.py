@@ -204,4 +204,4 @@ def test_shapes_that_visitors_ask_for_are_kept_for_the_last_few_only(tiny: Path,
     assert len(detector._plain) <= 4
     for size in range(128, 641, 32):
         detector.detect(noise, 1, size=size)
-    assert len(detector.torch_backend().stages.encode._anchors) <= 4
+    assert len(detector.torch_backend().stages.encode._constants) <= 4

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from PIL import Image, ImageOps
 from pyarrow import parquet
 
+from tests.support.journals import rows_in_journal
 from tests.support.paths import EXAMPLES, REPO
 from tests.support.processes import descendants
 
@@ -64,10 +65,7 @@ class Run:
         if self.part_size:
             return self.part_size * len(list(self.out.glob("part-*"))) if self.out.exists() else 0
         journal = Path(f"{self.out}.journal")
-        try:
-            return max(0, journal.read_bytes().count(b"\n") - 1)
-        except FileNotFoundError:
-            return 0
+        return rows_in_journal(journal)
 
     def _watch(self) -> None:
         told = 0.0
@@ -107,7 +105,7 @@ class Run:
 def rss(pid: int) -> float:
     """Megabytes of a process that are its own."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0.0
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -188,7 +188,7 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(name):
 
 def test_memory_is_back_to_where_it_was_after_many_bad_pictures():
     def resident_mb() -> float:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def refuse_all() -> None:

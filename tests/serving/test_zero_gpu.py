@@ -21,6 +21,8 @@ from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.detector import detector as detector_module
 from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import Busy
+from rtdetr_demo.settings import Settings
+from rtdetr_demo.zero_gpu import is_zero_gpu
 from tests.support.app import free_port, wait_until_ready
 from tests.support.caller import Caller
 from tests.support.paths import EXAMPLES, REPO
@@ -49,6 +51,8 @@ def move(callback):
                 fake.data = value
             offset += aligned
 
+from rtdetr_demo.detector import devices
+devices.lent_gpu = lambda: torch.device("cpu")
 spaces.zero.torch.init = lambda uuid: None
 spaces.zero.torch.move = move
 sys.argv[:] = sys.argv[1:]
@@ -205,9 +209,7 @@ def test_what_touches_the_card_runs_inside_a_call_and_is_measured_in_another(
     make_service: MakeService, tiny: Path, noise, zero_gpu, monkeypatch
 ):
     moved = []
-    monkeypatch.setattr(
-        detector_module, "_present_device", lambda: moved.append(1) or torch.device("cpu")
-    )
+    monkeypatch.setattr(detector_module, "lent_gpu", lambda: moved.append(1) or torch.device("cpu"))
     service = make_service(checkpoint=str(tiny))
     service.checkpoints.detector()
     assert zero_gpu == moved == []
@@ -232,10 +234,42 @@ def test_what_was_placed_on_the_card_detects_there(
         patched.setattr(torch.nn.Module, "to", lambda module, device: module)  # no card is here
         service.preload_gpu_copy()
     assert detector.model is own, "what is exported stays on the CPU"
+    monkeypatch.setattr(detector_module, "lent_gpu", lambda: torch.device("cpu"))
     expected = detector.detect(noise)
     found = service.engine.submit("visitor", noise).result(60)
     assert detector.model is not own
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_a_worker_whose_move_fails_does_not_stay_on_the_cpu(
+    make_service: MakeService, tiny: Path, noise, zero_gpu, monkeypatch
+):
+    service = make_service(checkpoint=str(tiny))
+    detector = service.detector()
+    # A device that takes weights and computes nothing, as one that has failed.
+    monkeypatch.setattr(detector_module, "lent_gpu", lambda: torch.device("meta"))
+    for _ in range(2):
+        with pytest.raises(Busy, match="No GPU is available: meta failed"):
+            service.detect(noise)
+    monkeypatch.setattr(detector_module, "lent_gpu", lambda: torch.device("cpu"))
+    assert service.detect(noise).layers == 6
+    assert str(detector.device) == "cpu"
+
+
+def test_a_worker_without_a_gpu_says_so(
+    make_service: MakeService, tiny: Path, noise, zero_gpu, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    service = make_service(checkpoint=str(tiny))
+    with pytest.raises(Busy, match="was given none that works"):
+        service.detect(noise)
+
+
+@pytest.mark.parametrize(("value", "meant"), [("0", False), ("false", False), ("1", True)])
+def test_spaces_zero_gpu_means_the_same_everywhere(monkeypatch, value, meant):
+    monkeypatch.setenv("SPACES_ZERO_GPU", value)
+    assert is_zero_gpu() == meant
+    assert Settings().device_runtime == ("live" if meant else "on")
 
 
 def test_a_default_that_cannot_be_loaded_leaves_the_card_to_the_bundled_one(

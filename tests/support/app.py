@@ -84,7 +84,7 @@ class App:
 
     @property
     def memory_mb(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         match = re.search(r"VmRSS:\s+(\d+)", status)
         assert match
         return int(match[1]) / 1024

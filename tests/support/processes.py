@@ -42,7 +42,7 @@ def seconds_of_cpu(pid: int) -> float:
     """What a process and its descendants have used so far."""
     ticks = 0
     for one in (pid, *descendants(pid)):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{one}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -51,11 +51,11 @@ def holdings(pid: int, folder: Path) -> dict[str, float]:
     """What a process holds: memory with its descendants', open files, threads, the bytes of the
     files in a folder, and descendants."""
     family = [pid, *descendants(pid)]
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     resident = 0
     for one in family:
         try:
-            resident += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+            resident += int(Path(f"/proc/{one}/statm").read_text(encoding="utf-8").split()[1])
         except OSError:
             pass  # it has ended
     size = 0

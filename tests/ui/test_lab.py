@@ -56,7 +56,7 @@ def test_the_downloads_hold_what_is_shown(browser: Browser, app: App):
     visitor = opened(browser, app)
     with visitor.page.expect_download() as table:
         visitor.page.click("rt-lab .csv")
-    rows = list(csv.DictReader(Path(table.value.path()).read_text().splitlines()))
+    rows = list(csv.DictReader(Path(table.value.path()).read_text(encoding="utf-8").splitlines()))
     depths = [row for row in rows if row["knob"] == "layers"]
     shown = visitor.page.locator("rt-lab .table tbody tr td:nth-child(2)").all_inner_texts()
     assert [f"{float(row['ms']):.1f}" for row in depths] == [text.split()[0] for text in shown]

@@ -87,7 +87,7 @@ def test_once_loaded_it_detects_with_no_network(browser: Browser, host: StaticHo
     assert visitor.boxes() != at_full_depth
     with page.expect_download() as saved:
         page.locator('rt-export [data-form="json"]').click()
-    content = json.loads(Path(saved.value.path()).read_text())
+    content = json.loads(Path(saved.value.path()).read_text(encoding="utf-8"))
     assert content["decoder_layers"] == 1
     assert "this device" in content["settings"]["runtime"]
     with page.expect_download() as saved:

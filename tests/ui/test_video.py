@@ -84,7 +84,10 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
     assert viewer.boxes() == []
     with viewer.page.expect_download() as caught:
         viewer.panel.get_by_role("link", name="JSON lines").click()
-    lines = [json.loads(line) for line in Path(caught.value.path()).read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in Path(caught.value.path()).read_text(encoding="utf-8").splitlines()
+    ]
     assert len(lines) == 48
     lives: Counter[int] = Counter()
     for line in lines:
