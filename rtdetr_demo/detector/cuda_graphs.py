@@ -2,12 +2,13 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .backends import TorchBackend
+from .backends import End, TorchBackend
 from .network import StagedRTDetr
 
 log = logging.getLogger(__name__)
@@ -55,17 +56,47 @@ class CudaGraphBackend(TorchBackend):
     ) -> tuple[Any, Tensor, tuple[Tensor, Tensor]] | None:
         try:
             given = pixels.clone(memory_format=torch.preserve_format)
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    super().run(given, depth, every)
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            # Other threads may use the card meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                result = super().run(given, depth, every)
+            run = super().run
+            graph, result = self._capture(lambda: run(given, depth, every))
         except RuntimeError as error:
             log.warning("no CUDA graph for %s: %s", tuple(pixels.shape), error)
             return None
         return graph, given, result
+
+    def prefix(self, end: End) -> Callable[[Tensor], object]:
+        part = super().prefix(end)
+        if isinstance(end, int):
+            return part  # which `run` records
+        given: Tensor | None = None
+        graph: Any = None
+
+        def run(pixels: Tensor) -> None:
+            # Recorded like the passes that it is part of; what is timed is the same tensor again.
+            nonlocal given, graph
+            if given is not pixels:
+                given = pixels
+                try:
+                    graph, _ = self._capture(lambda: part(pixels))
+                except RuntimeError as error:
+                    log.warning("no CUDA graph up to the %s: %s", end, error)
+                    graph = None
+            if graph is None:
+                part(pixels)
+            else:
+                graph.replay()
+
+        return run
+
+    def _capture(self, work: Callable[[], Any]) -> tuple[Any, Any]:
+        """A graph of some work, and where it leaves its result."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the card meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            result = work()
+        return graph, result

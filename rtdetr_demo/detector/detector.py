@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,18 @@ from transformers import AutoModelForObjectDetection, PreTrainedModel, RTDetrIma
 from transformers.utils import logging as transformers_logging
 
 from ..cpus import cpu_quota
-from ..errors import BadInput, Cancelled, CheckpointError
+from ..errors import BadInput, CheckpointError
 from ..predictions import Predictions, Timing, check_depth, is_whole
 from ..zero_gpu import is_zero_gpu
 from . import efficientnet_lite as _efficientnet_lite  # noqa: F401  (registers the bundled checkpoint's backbone)
-from .backends import Runtime, TorchBackend
+from .backends import End, Runtime, TorchBackend
+from .compiled import CompiledShapes, Shape
 from .cuda_graphs import CudaGraphBackend
 from .fusion import fuse
 from .network import SHAPES, StagedRTDetr
-from .openvino import OpenVinoBackend
 from .parity import check_parity
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
-from .scheduler import DEVICE_LOCK
 
 # The page and the log say what is going on; bars on the console would only break their lines.
 transformers_logging.disable_progress_bar()
@@ -55,7 +54,10 @@ def _present_device() -> torch.device:
 
 
 class Detector:
-    """An RT-DETR or RT-DETRv2 that detects; safe to share between threads."""
+    """An RT-DETR or RT-DETRv2 that detects.
+
+    One thread at a time uses it. Only `accelerate` may run in another thread beside passes.
+    """
 
     def __init__(
         self,
@@ -81,10 +83,9 @@ class Detector:
         self.queries: int = model.config.num_queries
         id2label: dict[Any, str] = model.config.id2label or {}
         self.class_names = tuple(id2label[i] for i in range(len(id2label)))
-        self._backends: dict[tuple[int, tuple[int, int]], Runtime] = {}
+        self._compiled = CompiledShapes(checkpoint, (self.queries, self.size))
         self._plain: LRUCache[int, TorchBackend] = LRUCache(SHAPES)
         self._plain_guard = threading.Lock()
-        self._preparing = threading.Lock()
         self._gpu_model: PreTrainedModel | None = None
         self._on_gpu = False
 
@@ -150,13 +151,13 @@ class Detector:
         self.preprocess = Preprocess(self._processor, device)
         with self._plain_guard:
             self._plain.clear()
-        self._backends.clear()
+        self._compiled.clear()
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the weights take: once for PyTorch, and once for each prepared backend."""
+        """Bytes that the weights take: once for PyTorch, and once for each compiled network."""
         once = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return once * (1 + len(self._backends))
+        return once * (1 + self._compiled.copies)
 
     @property
     def tokens(self) -> int:
@@ -185,48 +186,35 @@ class Detector:
         queries: int | None = None,
         size: int | None = None,
         *,
+        depth: int | None = None,
         half: bool = False,
         stop: threading.Event | None = None,
     ) -> bool:
-        """Prepare OpenVINO for a shape on a CPU, if it is installed; takes some seconds.
+        """Prepare OpenVINO for a shape on a CPU, if it is installed; whether it runs the shape.
 
-        PyTorch serves until then, and goes on where this gives False. `half`: in bfloat16. A thread
-        that does this must be stopped by `stop` and joined before Python ends.
+        It takes some seconds, but about one once the converted network is in the user's cache.
+        PyTorch serves until then, and goes on where this gives False. With `depth` a network that
+        stops at this decoder layer is prepared, too, for passes that want this depth alone. `half`:
+        in bfloat16, if that agrees. A thread that does this must be stopped by `stop` and joined
+        before Python ends. Raises BadInput for a shape that the checkpoint cannot have.
         """
-        key = self._key(queries, size)
-        if self.device.type != "cpu":
-            return False
-        with self._preparing:  # nothing is made ready twice
-            if key in self._backends:
-                return True
-            ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
-            if not ready:
-                return False
-            with DEVICE_LOCK:
-                for other in [one for one in self._backends if one != self._key(None, None)]:
-                    del self._backends[other]  # one shape beside the checkpoint's own is kept
-                self._backends[key] = ready
-            return True
+        shape = self._key(queries, size)
+        cut = None if depth is None else self.check_depth(depth)
+        return self.device.type == "cpu" and self._compiled.prepare(
+            self.model, shape, cut, half, stop
+        )
 
-    def is_accelerated(self, queries: int | None = None, size: int | None = None) -> bool:
-        """Whether a prepared backend runs this number of queries at this input size."""
-        return self._key(queries, size) in self._backends
-
-    def _openvino(
-        self, key: tuple[int, tuple[int, int]], half: bool, stop: threading.Event | None
-    ) -> OpenVinoBackend | None:
-        try:
-            return OpenVinoBackend(StagedRTDetr(self.model, key[0]).eval(), key[1], half, stop)
-        except (ImportError, Cancelled):
-            return None
-        except Exception as error:
-            # A compiler has no end of ways to fail, and PyTorch serves as well.
-            log.warning("OpenVINO does not run %s: %s", self.checkpoint, error)
-            return None
+    def is_accelerated(
+        self, queries: int | None = None, size: int | None = None, depth: int | None = None
+    ) -> bool:
+        """Whether OpenVINO runs this number of queries at this input size; with `depth`, whether a
+        network that stops at this decoder layer is ready."""
+        backend = self._compiled.get(self._key(queries, size))
+        return backend is not None and (depth is None or backend.has_cut(depth))
 
     def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
         """The backend that runs this number of queries at this input size at present."""
-        return self._backends.get(self._key(queries, size)) or self.torch_backend(queries)
+        return self._compiled.get(self._key(queries, size)) or self.torch_backend(queries)
 
     def torch_backend(self, queries: int | None = None) -> TorchBackend:
         """The PyTorch backend for this number of queries; it takes any input size."""
@@ -241,20 +229,85 @@ class Detector:
                 self._plain[count] = backend
         return backend
 
-    def prepare(
-        self, images: Sequence[Image.Image], size: tuple[int, int] | None = None
-    ) -> torch.Tensor:
+    def prepare(self, images: Sequence[Image.Image], size: int | None = None) -> torch.Tensor:
         """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device."""
+        side = self.check_size(size)
         with torch.inference_mode():
-            return self.preprocess(images, self.model.dtype, size)
+            return self.preprocess(images, self.model.dtype, side)
 
-    def run_model(self, pixels: torch.Tensor) -> None:
-        """Run the network alone, at full depth, on the tensor that `prepare` returned."""
-        with DEVICE_LOCK, torch.inference_mode():
-            self.runtime().run(pixels, self.depth, False)
-            self._now()
+    def run(
+        self,
+        pixels: torch.Tensor,
+        depth: int,
+        every: bool,
+        queries: int | None = None,
+        size: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run `depth` decoder layers on what `prepare` gave for the same `size`.
 
-    def _key(self, queries: int | None, size: int | None) -> tuple[int, tuple[int, int]]:
+        Gives logits [batch, layers, queries, classes] and boxes [batch, layers, queries, 4] (centre
+        and size; 0 to 1) of every layer where `every`, else of the last one alone, once the device
+        has finished.
+        """
+        with torch.inference_mode():
+            output = self.runtime(queries, size).run(pixels, depth, every)
+            self._synchronize()
+        return output
+
+    def prefix(
+        self, end: End, queries: int | None = None, size: int | None = None
+    ) -> Callable[[torch.Tensor], None]:
+        """Prepare the first part of a pass, which may take a second; see `Runtime.prefix`.
+
+        What is given runs it on pixels and returns once the device has finished.
+        """
+        part = self.runtime(queries, size).prefix(end)
+
+        def run(pixels: torch.Tensor) -> None:
+            with torch.inference_mode():
+                part(pixels)
+                self._synchronize()
+
+        return run
+
+    def predictions(
+        self,
+        logits: torch.Tensor,
+        boxes: torch.Tensor,
+        sizes: Sequence[tuple[int, int]],
+        timing: Timing,
+        depth: int,
+        every: bool,
+    ) -> list[Predictions]:
+        """Rank what `run` gave for pictures of these sizes (width, height).
+
+        `timing`: what preparing and running the batch took; the time of this step is added. Each
+        picture's `Timing` is an even share.
+        """
+        began = time.perf_counter()
+        with torch.inference_mode():
+            candidates = topk_postprocess(logits, boxes)
+            scores, labels, ranked, corners = (part.cpu().numpy() for part in candidates)
+        taken = timing.postprocess + 1000 * (time.perf_counter() - began)
+        parts = (timing.preprocess, timing.model, taken)
+        share = Timing(*(part / len(sizes) for part in parts))
+        return [
+            Predictions(
+                checkpoint=self.checkpoint,
+                class_names=self.class_names,
+                width=width,
+                height=height,
+                scores=scores[i],
+                labels=labels[i],
+                queries=ranked[i],
+                boxes=corners[i] * np.array([width, height] * 2, dtype=np.float32),
+                timing=share,
+                first=1 if every else depth,
+            )
+            for i, (width, height) in enumerate(sizes)
+        ]
+
+    def _key(self, queries: int | None, size: int | None) -> Shape:
         return self.check_queries(queries), self.check_size(size)
 
     def detect(
@@ -290,64 +343,19 @@ class Detector:
         Each picture's `Timing` is an even share of the pass.
         """
         depth = self.check_depth(decoder_layers)
-        runtime, (_, side) = self.runtime(queries, size), self._key(queries, size)
-        with DEVICE_LOCK, torch.inference_mode():
-            began = time.perf_counter()
-            pixels = self.preprocess(images, self.model.dtype, side)
-            ready = time.perf_counter()
-            output = runtime.run(pixels, depth, every_layer)
-            if self.device.type in ("cuda", "mps"):
-                getattr(torch, self.device.type).synchronize()
-            ran = time.perf_counter()
-            candidates = topk_postprocess(*output)
-            scores, labels, ranked, boxes = (part.cpu().numpy() for part in candidates)
-            done = time.perf_counter()
-        share = 1000 / len(images)
-        timing = Timing((ready - began) * share, (ran - ready) * share, (done - ran) * share)
-        return [
-            Predictions(
-                checkpoint=self.checkpoint,
-                class_names=self.class_names,
-                width=image.width,
-                height=image.height,
-                scores=scores[i],
-                labels=labels[i],
-                queries=ranked[i],
-                boxes=boxes[i] * np.array([image.width, image.height] * 2, dtype=np.float32),
-                timing=timing,
-                first=1 if every_layer else depth,
-            )
-            for i, image in enumerate(images)
-        ]
+        self.check_queries(queries)
+        began = time.perf_counter()
+        pixels = self.prepare(images, size)
+        ready = time.perf_counter()
+        logits, boxes = self.run(pixels, depth, every_layer, queries, size)
+        timing = Timing(1000 * (ready - began), 1000 * (time.perf_counter() - ready), 0.0)
+        sizes = [image.size for image in images]
+        return self.predictions(logits, boxes, sizes, timing, depth, every_layer)
 
-    def stage_times(self, image: Image.Image) -> dict[str, float]:
-        """Milliseconds of each stage of one full pass, with the checkpoint's own queries and size.
-
-        Keys, in order: preprocess, backbone, encoder, "decoder layer 1" and so on, postprocess.
-        """
-        runtime, times = self.runtime(), dict[str, float]()
-        with DEVICE_LOCK, torch.inference_mode():
-            began = self._now()
-            pixels = self.preprocess([image], self.model.dtype)
-            times["preprocess"] = self._now() - began
-            for name, step in runtime.steps(pixels):
-                began = self._now()
-                step()
-                times[name] = self._now() - began
-            output = runtime.run(pixels, self.depth, False)
-            began = self._now()
-            for part in topk_postprocess(*output):
-                part.cpu()
-            times["postprocess"] = self._now() - began
-        # The encoding stage begins with the backbone.
-        times["encoder"] = max(times["encoder"] - times["backbone"], 0.0)
-        return times
-
-    def _now(self) -> float:
-        """The clock in milliseconds, read once the device has finished its work."""
+    def _synchronize(self) -> None:
+        """Wait until the device has finished its work."""
         if self.device.type in ("cuda", "mps"):
             getattr(torch, self.device.type).synchronize()
-        return 1000 * time.perf_counter()
 
     def check_depth(self, decoder_layers: int | None) -> int:
         """The number of layers to run; `None` is all. Raises BadInput outside 1 to `depth`."""

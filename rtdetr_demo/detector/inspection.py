@@ -18,7 +18,6 @@ from ..errors import BadInput
 from ..predictions import is_whole
 from .detector import Detector
 from .network import DecoderLayer, EncoderStage, StagedRTDetr
-from .scheduler import DEVICE_LOCK
 
 MAP_STEPS = ("backbone", "aifi", "ccff")
 """Where the maps are measured: projected to the encoder's channels; after attention within the
@@ -216,11 +215,11 @@ def inspect(
 ) -> Inspection:
     """Run one recorded pass over an RGB picture; `queries` and `size` as in `Detector.detect`.
 
-    It waits for the device like any other pass. Raises BadInput for a shape that cannot be.
+    Raises BadInput for a shape that cannot be.
     """
-    side, stages = detector.check_size(size), detector.torch_backend(queries).stages
-    with DEVICE_LOCK, torch.inference_mode():
-        recorded = record(stages, detector.prepare([image], side), (image.width, image.height))
+    stages = detector.torch_backend(queries).stages
+    with torch.inference_mode():
+        recorded = record(stages, detector.prepare([image], size), image.size)
     names = detector.class_names
     return Inspection(detector.checkpoint, names, image.width, image.height, **recorded)
 

@@ -1,4 +1,4 @@
-"""The device's lock: first come, first served."""
+"""A lock that is granted first come, first served."""
 
 import threading
 from collections import deque
@@ -37,7 +37,3 @@ class FairLock:
                 self._waiting.popleft().set()
             else:
                 self._taken = False
-
-
-DEVICE_LOCK = FairLock()
-"""Held for each forward pass of any model: two at once on one device slow each other down."""
