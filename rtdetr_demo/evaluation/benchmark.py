@@ -41,7 +41,7 @@ PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}
 class Plan:
     """What to time. Empty tuples leave a knob out; `sizes` and `queries` run at full depth.
 
-    `pipeline`: also transformers' pipeline; `converters`: also its model cut at every depth, as
+    `pipeline`: also transformers' pipeline; `converters`: also its model cut at each of `layers`, as
     converted by these of `whole_models.NAMES`.
     """
 
@@ -234,7 +234,7 @@ class _Measurement:
         if plan.pipeline:
             report.lines.append(Line.of(PIPELINE, times[PIPELINE]))
         for converter in plan.converters:
-            for depth in range(1, detector.depth + 1):
+            for depth in plan.layers:
                 name = converted_name(converter, depth)
                 report.lines.append(Line.of(name, times[name]))
                 network, whole = latency.low(times[f"depth {depth}"]), latency.low(times[name])
@@ -247,7 +247,7 @@ class _Measurement:
         detector, contenders = self.detector, list[latency.Contender]()
         assert detector.folder is not None, "the detector was loaded from files"
         pixels = self.execute(lambda: detector.prepare([self.image]))
-        for converter in self.plan.converters:
+        for converter in self.plan.converters if depth in self.plan.layers else ():
             run = whole_models.prepare(converter, detector.folder, depth, detector.size)
             work = functools.partial(run, pixels)
             contenders.append(timed(converted_name(converter, depth), work))

@@ -35,6 +35,9 @@ ROUNDS = 8
 LOW = 0.25
 """The quantile of the rounds that stands for a cost."""
 
+ALIKE = 0.2
+"""How far the costs of two successive decoder layers are expected to differ, as a share."""
+
 RESAMPLES = 100
 """Draws of the rounds, with replacement, from which the error of an estimate is taken."""
 
@@ -281,7 +284,8 @@ def fit(taken: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, list[tuple[fl
     layer; `whole`: the same of the full pass that took turns with each.
     Gives the costs of the stages, none of them negative, and for each depth what it saves and the
     error of that. Least squares, each low quantile weighed by how sure it is; the passes that are
-    fitted thus never take less as they get longer, which is isotonic regression.
+    fitted thus never take less as they get longer, as in isotonic regression. All decoder layers
+    do the same work, so that they cost about the same (see `ALIKE`) is further evidence.
     """
     stages, rounds = taken.shape
     sums = np.tri(stages)
@@ -296,8 +300,12 @@ def fit(taken: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, list[tuple[fl
     centre = estimates(slice(None))
     weights = 1 / (drawn.std(axis=0) + 0.005 * centre + 1e-3)
 
+    layer = max(centre[-1] - centre[1], 0) / (stages - 2)
+    differences = np.diff(np.eye(stages)[2:], axis=0) / (ALIKE * layer + 1e-3)
+
     def solve(values: np.ndarray) -> np.ndarray:
-        return nnls(sums * weights[:, None], values * weights)[0]
+        equations = np.vstack([sums * weights[:, None], differences])
+        return nnls(equations, np.concatenate([values * weights, np.zeros(len(differences))]))[0]
 
     costs = solve(centre)
     saved = (sums[-1] - sums)[2:]

@@ -15,6 +15,7 @@ from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import BadInput, Cancelled
 from rtdetr_demo.evaluation import whole_models
 from rtdetr_demo.evaluation.benchmark import PRODUCT_SIDE, Plan, measure
+from tests.support.models import random_model, save, small
 
 
 @pytest.mark.load
@@ -46,18 +47,19 @@ def test_the_command_writes_every_depth_and_the_pipeline(
 
 
 @pytest.mark.load
-def test_the_command_sets_the_network_against_converted_models(tiny: Path, tmp_path, capsys):
+def test_the_command_sets_the_network_against_converted_models(tmp_path: Path, capsys):
+    folder = save(random_model(**small(decoder_layers=2)), tmp_path / "small", 160)
     out = tmp_path / "out.json"
-    arguments = ["--checkpoint", str(tiny), "--against", "openvino", "onnxruntime", "--rounds", "1"]
-    assert main(["benchmark", *arguments, "--layers", "2", "--json", str(out)]) == 0
+    arguments = ["--checkpoint", str(folder), "--against", "openvino", "onnxruntime"]
+    arguments += ["--rounds", "1", "--layers", "1", "--json", str(out)]
+    assert main(["benchmark", *arguments]) == 0
     printed = capsys.readouterr().out
     content = json.loads(out.read_text())
     compared = [(one["converter"], one["depth"]) for one in content["converted"]]
-    assert compared == [(name, k) for name in ("openvino", "onnxruntime") for k in range(1, 7)]
+    assert compared == [("openvino", 1), ("onnxruntime", 1)]
     for one in content["converted"]:
         assert one["share"] == pytest.approx(one["network_ms"] / one["whole_model_ms"])
-    assert "of the" in printed
-    assert "ONNX Runtime, 6 layers" in printed
+    assert "ONNX Runtime's whole model" in printed
     assert {"openvino", "onnxruntime"} <= content["conditions"].keys()
 
 

@@ -52,8 +52,7 @@ def test_more_layers_never_cost_less(scale: float):
 def test_the_fit_finds_the_layers_under_noise_larger_than_they_are():
     for seed in range(5):
         costs, savings = fit(*noisy(1.5, seed))
-        assert costs[2:] == pytest.approx(np.full(6, 1.1), abs=0.9)
-        assert costs[2:].sum() == pytest.approx(6.6, abs=1)
+        assert costs[2:] == pytest.approx(np.full(6, 1.1), abs=0.35)
         saved, error = savings[2]
         assert abs(saved - 3.3) < 1
         assert saved > 2 * error
