@@ -14,6 +14,7 @@ from ..checkpoints.catalog import BUNDLED
 from ..checkpoints.loading import load
 from ..errors import BadInput
 from ..evaluation.benchmark import Plan, Report, measure
+from ..evaluation.whole_models import NAMES
 from ..media.images import read_picture
 from ..settings import RUNTIMES
 
@@ -25,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best that is there)")
     parser.add_argument("--picture", type=Path, help="a photograph (default: 640x480 noise)")
     parser.add_argument(
-        "--against", choices=["pipeline"], help="time transformers' pipeline beside us"
+        "--against",
+        choices=["pipeline", *NAMES],
+        nargs="+",
+        default=[],
+        help="also time transformers' pipeline, or its whole model as converted by OpenVINO or "
+        "ONNX Runtime, at every depth",
     )
     parser.add_argument("--layers", default="all", metavar="all|K", help="depths to time (all)")
     parser.add_argument("--queries", type=int, nargs="+", default=[], help="numbers of queries")
@@ -52,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         sizes=tuple(options.sizes),
         rounds=options.rounds,
         runtime=options.runtime,
-        pipeline=options.against == "pipeline",
+        pipeline="pipeline" in options.against,
+        converters=tuple(name for name in NAMES if name in options.against),
         batch=options.batch,
     )
     report = measure(detector, image, plan, _tell)
@@ -85,6 +92,11 @@ def _print(report: Report) -> None:
             f"{line.p5:9.1f}{line.p95:9.1f}{share:>20}{agrees:>11}  {line.runtime}"
         )
     print("stages: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in report.stages.items()))
+    for one in report.converted:
+        print(
+            f"{one.depth} layers, network alone: {one.network_ms:.1f} ms, {one.share:.2f} of the "
+            f"{one.whole_model_ms:.1f} ms of {NAMES[one.converter]}'s whole model"
+        )
     if report.throughput:
         print(", ".join(f"{name} {value:.4g}" for name, value in report.throughput.items()))
 

@@ -6,17 +6,19 @@ up to `depth` or of the last one alone. PyTorch serves from the start; the other
 prepare, or special hardware, and are used once they have proved to agree.
 """
 
-import functools
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .network import StagedRTDetr
 
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.5 / 640
 """How far another runtime may be from PyTorch: in score, and in box as a share of the picture."""
+
+End = Literal["backbone", "encoder"] | int
+"""Where the first part of a pass ends; a number is that of a decoder layer."""
 
 
 class Runtime(Protocol):
@@ -30,8 +32,13 @@ class Runtime(Protocol):
         Gives logits and boxes of every layer where `every`, else of the last one alone.
         """
 
-    def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
-        """The stages of a full pass by name, each to be called in its turn."""
+    def prefix(self, end: End) -> Callable[[Tensor], object]:
+        """Prepare the first part of a pass; what is given runs it on pixels.
+
+        Args:
+            end: "backbone", "encoder" (which includes the selection of queries), or the number of
+                the decoder layer after which to stop.
+        """
 
 
 class TorchBackend:
@@ -49,21 +56,9 @@ class TorchBackend:
     def release(self) -> None:
         """Free what is kept to be faster next time."""
 
-    def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
-        stages, state = self.stages, tuple[Tensor, ...]()
-        encode = stages.encode
-
-        def run_encode() -> None:
-            nonlocal state
-            state = encode(pixels)
-
-        def run_layer(layer: nn.Module, head: nn.Module) -> None:
-            nonlocal state
-            queries, boxes = layer(*state)
-            head(queries)
-            state = (queries, boxes, *state[2:])
-
-        yield "backbone", lambda: encode.backbone(pixels)
-        yield "encoder", run_encode
-        for number, (layer, head) in enumerate(zip(stages.layers, stages.heads, strict=True), 1):
-            yield f"decoder layer {number}", functools.partial(run_layer, layer, head)
+    def prefix(self, end: End) -> Callable[[Tensor], object]:
+        if end == "backbone":
+            return self.stages.encode.backbone
+        if end == "encoder":
+            return self.stages.encode
+        return lambda pixels: self.run(pixels, end, False)

@@ -3,7 +3,8 @@
 import copy
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,19 @@ from transformers import PreTrainedModel, RTDetrImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from ..cpus import cpu_quota
-from ..errors import BadInput, Busy, Cancelled, CheckpointError
+from ..errors import BadInput, Busy, CheckpointError
 from ..predictions import Predictions, Timing, check_depth, is_whole
 from ..zero_gpu import is_zero_gpu
-from .backends import Runtime, TorchBackend
+from .backends import End, Runtime, TorchBackend
+from .compiled import CompiledShapes, Shape
 from .cuda_graphs import CudaGraphBackend
 from .devices import Stopwatch, best_device, lent_gpu, wait_for, within_memory
 from .fusion import fuse
 from .network import SHAPES, StagedRTDetr, fits_pyramid, token_count
-from .openvino import OpenVinoBackend
 from .parity import Reference, bundled_photograph, check_stages, place, reference_pass
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
 from .reading import class_names, load_failure, read_checkpoint
-from .scheduler import DEVICE_LOCK
 
 # The page and the log say what is going on; bars on the console would only break their lines.
 transformers_logging.disable_progress_bar()
@@ -40,7 +40,10 @@ SMALLEST = 128
 
 
 class Detector:
-    """An RT-DETR or RT-DETRv2 that detects; safe to share between threads."""
+    """An RT-DETR or RT-DETRv2 that detects.
+
+    One thread at a time uses it. Only `accelerate` may run in another thread beside passes.
+    """
 
     def __init__(
         self,
@@ -77,10 +80,9 @@ class Detector:
         self.depth: int = model.config.decoder_layers
         self.queries: int = model.config.num_queries
         self.class_names = class_names(model.config)
-        self._backends: dict[tuple[int, tuple[int, int]], Runtime] = {}
+        self._compiled = CompiledShapes(checkpoint, (self.queries, self.size))
         self._plain: LRUCache[int, TorchBackend] = LRUCache(SHAPES)
         self._plain_guard = threading.Lock()
-        self._preparing = threading.Lock()
         self._gpu_model: PreTrainedModel | None = None
         self._on_gpu = False
 
@@ -126,14 +128,14 @@ class Detector:
         self.preprocess = Preprocess(self._processor, device)
         with self._plain_guard:
             self._plain.clear()
-        self._backends.clear()
+        self._compiled.clear()
         self._on_gpu = True
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the weights take: once for PyTorch, and once for each prepared backend."""
+        """Bytes that the weights take: once for PyTorch, and once for each compiled network."""
         once = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return once * (1 + len(self._backends))
+        return once * (1 + self._compiled.copies)
 
     @property
     def tokens(self) -> int:
@@ -168,45 +170,36 @@ class Detector:
         half: bool = False,
         stop: threading.Event | None = None,
     ) -> bool:
-        """Prepare OpenVINO for a shape on a CPU, if it is installed; takes some seconds.
+        """Prepare OpenVINO for a shape on a CPU, if it is installed; whether it runs the shape.
 
-        PyTorch serves until then, and goes on where this gives False. `half`: in bfloat16. A thread
-        that does this must be stopped by `stop` and joined before Python ends.
+        It takes some seconds, but about one once the converted network is in the user's cache.
+        PyTorch serves until then, and goes on where this gives False. With `depth` a network that
+        stops at this decoder layer is prepared, too, for passes that want this depth alone. `half`:
+        in bfloat16, if that agrees. A thread that does this must be stopped by `stop` and joined
+        before Python ends. Raises BadInput for a shape that the checkpoint cannot have.
         """
-        key = self._key(queries, size)
-        if self.device.type != "cpu":
-            return False
-        with self._preparing:  # nothing is made ready twice
-            if key in self._backends:
-                return True
-            ready = (half and self._openvino(key, True, stop)) or self._openvino(key, False, stop)
-            if not ready:
-                return False
-            with DEVICE_LOCK:
-                for other in [one for one in self._backends if one != self._key(None, None)]:
-                    del self._backends[other]  # one shape beside the checkpoint's own is kept
-                self._backends[key] = ready
-            return True
+        shape = self._key(queries, size)
+        cut = None if depth is None else self.check_depth(depth)
+        is_fixed = size is not None or not self.preprocess.varies
+        return (
+            self.device.type == "cpu"
+            and is_fixed
+            and self._compiled.prepare(self.model, shape, cut, half, stop)
+        )
 
-    def is_accelerated(self, queries: int | None = None, size: int | None = None) -> bool:
-        """Whether a prepared backend runs this number of queries at this input size."""
-        return self._key(queries, size) in self._backends
-
-    def _openvino(
-        self, key: tuple[int, tuple[int, int]], half: bool, stop: threading.Event | None
-    ) -> OpenVinoBackend | None:
-        try:
-            return OpenVinoBackend(StagedRTDetr(self.model, key[0]).eval(), key[1], half, stop)
-        except (ImportError, Cancelled):
-            return None
-        except Exception as error:
-            # A compiler has no end of ways to fail, and PyTorch serves as well.
-            log.warning("OpenVINO does not run %s: %s", self.checkpoint, error)
-            return None
+    def is_accelerated(
+        self, queries: int | None = None, size: int | None = None, depth: int | None = None
+    ) -> bool:
+        """Whether OpenVINO runs this number of queries at this input size; with `depth`, whether a
+        network that stops at this decoder layer is ready."""
+        backend = self._compiled.get(self._key(queries, size))
+        return backend is not None and (depth is None or backend.has_cut(depth))
 
     def runtime(self, queries: int | None = None, size: int | None = None) -> Runtime:
-        """The backend that runs this number of queries at this input size at present."""
-        return self._backends.get(self._key(queries, size)) or self.torch_backend(queries)
+        """The runtime that runs this number of queries at this input size at present."""
+        if size is None and self.preprocess.varies:  # others are compiled for one size
+            return self.torch_backend(queries)
+        return self._compiled.get(self._key(queries, size)) or self.torch_backend(queries)
 
     def torch_backend(self, queries: int | None = None) -> TorchBackend:
         """The PyTorch backend for this number of queries; it takes any input size."""
@@ -221,31 +214,120 @@ class Detector:
                 self._plain[count] = backend
         return backend
 
-    def prepare(
-        self, images: Sequence[Image.Image], size: tuple[int, int] | None = None
-    ) -> torch.Tensor:
-        """Preprocess RGB pictures to the model's input: [batch, 3, height, width] on the device.
+    def prepare(self, images: Sequence[Image.Image], size: int | None = None) -> torch.Tensor:
+        """Preprocess RGB pictures, whose inputs have one size, to the model's input.
 
-        May run beside passes, in other threads; on a GPU the upload overlaps with them.
+        May run in other threads beside passes; on a GPU the upload overlaps with them.
+
+        Args:
+            images: RGB pictures of any sizes.
+            size: Side of the square input in pixels; the checkpoint's own by default.
+
+        Returns:
+            [batch, 3, height, width] on the device.
+
+        Raises:
+            BadInput: The checkpoint does not have this size, or keeps proportions that its network
+                cannot take.
+            Busy: There is too little memory.
+        """
+        side = None if size is None else self.check_size(size)
+        for image in images:
+            self._check_shape(self.preprocess.input_size(image, side))
+
+        def work(some: Sequence[Image.Image]) -> list[torch.Tensor]:
+            return list(self._preprocess(some, side).split(1))
+
+        return torch.cat(within_memory(work, images, self.device, self._release))
+
+    @torch.inference_mode()
+    def _preprocess(
+        self, images: Sequence[Image.Image], side: tuple[int, int] | None
+    ) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return self.preprocess(images, self.model.dtype, side)
+        # A stream of its own, so that neither waits for the other; finished when it returns, so
+        # that a pass may read the tensor on any stream.
+        stream = torch.cuda.Stream(self.device)
+        with torch.cuda.stream(stream):
+            pixels = self.preprocess(images, self.model.dtype, side)
+        stream.synchronize()
+        return pixels
+
+    def run(
+        self,
+        pixels: torch.Tensor,
+        depth: int,
+        every: bool,
+        queries: int | None = None,
+        size: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run `depth` decoder layers on what `prepare` returned for the same `size`.
+
+        Gives logits [batch, layers, queries, classes] and boxes [batch, layers, queries, 4] (centre
+        and size; 0 to 1) of every layer where `every`, else of the last one alone, once the device
+        has finished.
         """
         with torch.inference_mode():
-            if self.device.type != "cuda":
-                return self.preprocess(images, self.model.dtype, size)
-            # A stream of its own, so that neither waits for the other; finished when it returns, so
-            # that a pass may read the tensor on any stream.
-            stream = torch.cuda.Stream(self.device)
-            with torch.cuda.stream(stream):
-                pixels = self.preprocess(images, self.model.dtype, size)
-            stream.synchronize()
-            return pixels
-
-    def run_model(self, pixels: torch.Tensor) -> None:
-        """Run the network alone, at full depth, on the tensor that `prepare` returned."""
-        with DEVICE_LOCK, torch.inference_mode():
-            self.runtime().run(pixels, self.depth, False)
+            pixels = pixels.to(self.device, self.model.dtype)
+            output = self.runtime(queries, size).run(pixels, depth, every)
             wait_for(self.device)
+        return output
 
-    def _key(self, queries: int | None, size: int | None) -> tuple[int, tuple[int, int]]:
+    def prefix(
+        self, end: End, queries: int | None = None, size: int | None = None
+    ) -> Callable[[torch.Tensor], None]:
+        """Prepare the first part of a pass, which may take a second; see `Runtime.prefix`.
+
+        What is given runs it on pixels and returns once the device has finished.
+        """
+        part = self.runtime(queries, size).prefix(end)
+
+        def run(pixels: torch.Tensor) -> None:
+            with torch.inference_mode():
+                part(pixels)
+                wait_for(self.device)
+
+        return run
+
+    def predictions(
+        self,
+        logits: torch.Tensor,
+        boxes: torch.Tensor,
+        sizes: Sequence[tuple[int, int]],
+        timing: Timing,
+        depth: int,
+        every: bool,
+    ) -> list[Predictions]:
+        """Rank what `run` gave for pictures of these sizes (width, height).
+
+        `timing`: what preparing and running the batch took; the time of this step is added. Each
+        picture's `Timing` is an even share.
+        """
+        began = time.perf_counter()
+        with torch.inference_mode():
+            candidates = topk_postprocess(logits, boxes)
+            scores, labels, ranked, corners = (part.cpu().numpy() for part in candidates)
+        taken = timing.postprocess + 1000 * (time.perf_counter() - began)
+        parts = (timing.preprocess, timing.model, taken)
+        share = Timing(*(part / len(sizes) for part in parts))
+        return [
+            Predictions(
+                checkpoint=self.checkpoint,
+                class_names=self.class_names,
+                width=width,
+                height=height,
+                scores=scores[i],
+                labels=labels[i],
+                queries=ranked[i],
+                boxes=corners[i] * np.array([width, height] * 2, dtype=np.float32),
+                timing=share,
+                first=1 if every else depth,
+            )
+            for i, (width, height) in enumerate(sizes)
+        ]
+
+    def _key(self, queries: int | None, size: int | None) -> Shape:
         return self.check_queries(queries), self.check_size(size)
 
     def detect(
@@ -284,158 +366,75 @@ class Detector:
         for a picture whose proportions the checkpoint cannot take.
         """
         depth = self.check_depth(decoder_layers)
-        count, side = self.check_queries(queries), None if size is None else self.check_size(size)
-
-        def run(some: Sequence[Image.Image]) -> list[Predictions]:
-            return self._detect_pass(some, depth, queries, size, every_layer)
-
-        by_size: dict[tuple[int, int], list[int]] = {}
+        self.check_queries(queries)
+        prepared: dict[torch.Size, list[tuple[int, torch.Tensor, float]]] = {}
         for i, image in enumerate(images):
-            by_size.setdefault(self.preprocess.input_size(image, side), []).append(i)
-        found: dict[int, Predictions] = {}
-        for shape, numbers in by_size.items():
-            self._check_shape(shape, count)
-            alike = [images[i] for i in numbers]
-            made = within_memory(run, alike, self.device, self._release)
-            found.update(zip(numbers, made, strict=True))
-        return [found[i] for i in range(len(images))]
+            began = time.perf_counter()
+            pixels = self.prepare([image], size)
+            taken = 1000 * (time.perf_counter() - began)
+            prepared.setdefault(pixels.shape, []).append((i, pixels, taken))
+        predictions: dict[int, Predictions] = {}
+        for alike in prepared.values():
+            numbers, batch, times = zip(*alike, strict=True)
+            sizes = [images[i].size for i in numbers]
+            done = self.detect_prepared(batch, sizes, times, depth, queries, size, every_layer)
+            predictions.update(zip(numbers, done, strict=True))
+        return [predictions[i] for i in range(len(images))]
+
+    def detect_prepared(
+        self,
+        pixels: Sequence[torch.Tensor],
+        sizes: Sequence[tuple[int, int]],
+        preprocess_ms: Sequence[float],
+        depth: int,
+        queries: int | None = None,
+        size: int | None = None,
+        every_layer: bool = True,
+    ) -> list[Predictions]:
+        """Detect in prepared pictures in one pass, or in halves where memory runs out.
+
+        Args:
+            pixels: What `prepare` returned for each, [1, 3, height, width], all of one shape.
+            sizes: Width and height of each picture, in pixels.
+            preprocess_ms: What preparing each took, in milliseconds.
+            depth: Decoder layers to run.
+            queries: As in `detect`.
+            size: As in `detect`.
+            every_layer: As in `detect`.
+
+        Raises:
+            Busy: Memory does not suffice for one picture.
+        """
+
+        def work(numbers: Sequence[int]) -> list[Predictions]:
+            watch = Stopwatch(self.device)
+            batch = torch.cat([pixels[i] for i in numbers])
+            logits, boxes = self.run(batch, depth, every_layer, queries, size)
+            watch.mark()
+            [model] = watch.milliseconds()
+            timing = Timing(sum(preprocess_ms[i] for i in numbers), model, 0.0)
+            some = [sizes[i] for i in numbers]
+            return self.predictions(logits, boxes, some, timing, depth, every_layer)
+
+        return within_memory(work, range(len(pixels)), self.device, self._release)
 
     def _release(self) -> None:
         with self._plain_guard:
             for backend in self._plain.values():
                 backend.release()
 
-    def _detect_pass(
-        self,
-        images: Sequence[Image.Image],
-        depth: int,
-        queries: int | None,
-        size: int | None,
-        every_layer: bool,
-    ) -> list[Predictions]:
-        side = None if size is None else self.check_size(size)
-        if side is None and self.preprocess.varies:
-            runtime: Runtime = self.torch_backend(queries)  # others are compiled for one size
-        else:
-            runtime = self.runtime(queries, size)
-        with DEVICE_LOCK, torch.inference_mode():
-            watch = Stopwatch(self.device)
-            pixels = self.preprocess(images, self.model.dtype, side)
-            watch.mark()
-            output = runtime.run(pixels, depth, every_layer)
-            watch.mark()
-            candidates = topk_postprocess(*output)
-            scores, labels, ranked, boxes = (part.cpu().numpy() for part in candidates)
-            watch.mark()
-            took = watch.milliseconds()
-        timing = Timing(*(ms / len(images) for ms in took))
-        return [
-            Predictions(
-                checkpoint=self.checkpoint,
-                class_names=self.class_names,
-                width=image.width,
-                height=image.height,
-                scores=scores[i],
-                labels=labels[i],
-                queries=ranked[i],
-                boxes=boxes[i] * np.array([image.width, image.height] * 2, dtype=np.float32),
-                timing=timing,
-                first=1 if every_layer else depth,
-            )
-            for i, image in enumerate(images)
-        ]
-
-    @torch.inference_mode()
-    def run(
-        self,
-        pixels: torch.Tensor,
-        depth: int,
-        every: bool,
-        queries: int | None = None,
-        size: int | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the network on a prepared tensor, and wait until the device is done."""
-        output = self.runtime(queries, size).run(
-            pixels.to(self.device, self.model.dtype), depth, every
-        )
-        if self.device.type in ("cuda", "mps"):
-            getattr(torch, self.device.type).synchronize()
-        return output
-
-    @torch.inference_mode()
-    def rank(self, logits: torch.Tensor, boxes: torch.Tensor) -> tuple[np.ndarray, ...]:
-        """Post-process the network's outputs: scores, labels, queries and boxes as in
-        `topk_postprocess`, as arrays on the CPU."""
-        return tuple(part.cpu().numpy() for part in topk_postprocess(logits, boxes))
-
-    def predictions(
-        self,
-        candidates: Sequence[np.ndarray],
-        sizes: Sequence[tuple[int, int]],
-        timings: Sequence[Timing],
-        depth: int,
-        every: bool,
-    ) -> list[Predictions]:
-        """Predictions of each picture of a pass: `candidates` as `rank` returns them, `sizes` are
-        the pictures' widths and heights in pixels."""
-        scores, labels, queries, boxes = candidates
-        return [
-            Predictions(
-                checkpoint=self.checkpoint,
-                class_names=self.class_names,
-                width=width,
-                height=height,
-                scores=scores[i],
-                labels=labels[i],
-                queries=queries[i],
-                boxes=boxes[i] * np.array([width, height] * 2, dtype=np.float32),
-                timing=timing,
-                first=1 if every else depth,
-            )
-            for i, ((width, height), timing) in enumerate(zip(sizes, timings, strict=True))
-        ]
-
-    def _check_shape(self, shape: tuple[int, int], queries: int) -> None:
+    def _check_shape(self, shape: tuple[int, int]) -> None:
         """Raises BadInput for an input that a picture of unusual proportions has become."""
         if not self.preprocess.varies:
             return
         config, (height, width) = self.model.config, shape
-        if not fits_pyramid(config, height, width) or token_count(config, *shape) < queries:
+        fits = token_count(config, *shape) >= self.queries
+        if not fits_pyramid(config, height, width) or not fits:
             raise BadInput(
                 f"{self.checkpoint} keeps a picture's proportions, which makes this one {width} x "
                 f"{height} pixels, and its network needs multiples of {max(config.feat_strides)}. "
                 "Choose an input size, or give height and width in its preprocessor_config.json."
             )
-
-    def stage_times(self, image: Image.Image) -> dict[str, float]:
-        """Milliseconds of each stage of one full pass, with the checkpoint's own queries and size.
-
-        Keys, in order: preprocess, backbone, encoder, "decoder layer 1" and so on, postprocess.
-        """
-        runtime = self.torch_backend() if self.preprocess.varies else self.runtime()
-        names = ["preprocess"]
-        with DEVICE_LOCK, torch.inference_mode():
-            watch = Stopwatch(self.device)
-            pixels = self.preprocess(
-                [image], self.model.dtype, self.size if self.preprocess.varies else None
-            )
-            watch.mark()
-            for name, step in runtime.steps(pixels):
-                names.append(name)
-                step()
-                watch.mark()
-            output = runtime.run(pixels, self.depth, False)
-            names.append("last pass")  # only made for its output
-            watch.mark()
-            for part in topk_postprocess(*output):
-                part.cpu()
-            names.append("postprocess")
-            watch.mark()
-            times = dict(zip(names, watch.milliseconds(), strict=True))
-        del times["last pass"]
-        # The encoding stage begins with the backbone.
-        times["encoder"] = max(times["encoder"] - times["backbone"], 0.0)
-        return times
 
     def check_depth(self, decoder_layers: int | None) -> int:
         """The number of layers to run; `None` is all. Raises BadInput outside 1 to `depth`."""

@@ -217,7 +217,7 @@ def inspect(
 
     Raises BadInput for a shape that cannot be.
     """
-    pixels = detector.prepare([image], detector.check_size(size))
+    pixels = detector.prepare([image], size)
     return inspect_prepared(detector, pixels, image.size, queries)
 
 

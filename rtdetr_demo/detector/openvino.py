@@ -1,4 +1,9 @@
-"""OpenVINO: the network compiled for a CPU."""
+"""OpenVINO: the network compiled for a CPU, and cut at the depths that are used most.
+
+The whole network is converted once, with the outputs of every stage. What is compiled is that
+network without the outputs that are not needed, and so without the work that leads to them: all
+decoder layers, one depth, or the first stages alone.
+"""
 
 import copy
 import functools
@@ -7,31 +12,54 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
+from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import Cancelled
-from .backends import BOX_TOLERANCE, SCORE_TOLERANCE
+from .backends import BOX_TOLERANCE, SCORE_TOLERANCE, End
 from .network import StagedRTDetr
+from .openvino_cache import ConvertedCache, fingerprint
 
 log = logging.getLogger(__name__)
 
-HALF_TOLERANCE = 50
-"""How many times further one in half precision may be, stage by stage."""
+CUTS = 2
+"""Cuts that are kept beside the network with all layers."""
+
+HALF_SCORE_TOLERANCE, HALF_BOX_TOLERANCE = 0.02, 2 / 640
+"""How far bfloat16 may be from PyTorch: in score, and in box as a share of the picture."""
+
+SAME_QUERIES = 0.97
+"""Share of the selected queries that must be PyTorch's; near ties may fall otherwise."""
+
+Outputs = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]
+"""The tokens that queries were made of [1, queries]; logits and boxes of layers."""
 
 
 class OpenVinoBackend:
-    """OpenVINO on a CPU; compiled for one size, one picture at a time.
+    """OpenVINO on a CPU, for one input size; a batch runs one picture at a time.
 
-    With `half` in bfloat16, where the processor has it: faster, and further from PyTorch (see
-    `HALF_TOLERANCE`).
+    The network with the outputs of all layers serves every depth; `prepare_cut` compiles one that
+    stops at a depth, which then serves passes that want that depth alone. Passes are run by one
+    thread; cuts may be prepared by another one meanwhile.
 
-    Raises ImportError where OpenVINO is not installed, RuntimeError where it cannot compile the
-    stages or disagrees with PyTorch, Cancelled where `stop` was set meanwhile.
+    Args:
+        stages: the network, for one number of queries.
+        size: height and width of the input.
+        half: compute in bfloat16 where the processor has it: faster, and further from PyTorch.
+        stop: give up as soon as this is set.
+        cache: folder that keeps the converted network between runs (None: none).
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+        RuntimeError: OpenVINO cannot compile the network, or disagrees with PyTorch.
+        Cancelled: `stop` was set.
     """
 
     def __init__(
@@ -40,126 +68,232 @@ class OpenVinoBackend:
         size: tuple[int, int],
         half: bool = False,
         stop: threading.Event | None = None,
+        cache: Path | None = None,
     ):
         # It would report each conversion to its makers; without this module it does not.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         self.name = "OpenVINO bf16" if half else "OpenVINO"
-        self._precision = "bf16" if half else "f32"
-        self._tolerance = HALF_TOLERANCE if half else 1
+        self.size = size
+        self.depth = len(stages.layers)
+        self._half = half
         self._ov = openvino
-        self._stop = stop or threading.Event()
+        self._stages = stages
         self._core = openvino.Core()
+        self._cuts: LRUCache[int, Any] = LRUCache(CUTS)
+        self._refused: set[int] = set()
+        self._guard = threading.Lock()
         began = time.perf_counter()
-        # Tracing swaps methods of modules for a while: not on those that serve. Weights are shared.
-        weights = {id(one): one for one in (*stages.parameters(), *stages.buffers())}
-        stages = copy.deepcopy(stages, weights)
-        pixels = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer: shapes are constants here, as they may
-            state = stages.encode(pixels)
-            self._encode = self._compile(stages.encode, pixels)
-            self._backbone: Any = None
-            self._compile_backbone = lambda: self._compile(_Maps(stages.encode.backbone), pixels)
-            self._layers = [self._compile(layer, *state) for layer in stages.layers]
-            self._heads = [self._compile(head, state[0]) for head in stages.heads]
-            self._check(stages, pixels)
-        log.info("OpenVINO is ready after %.0f s", time.perf_counter() - began)
+        kept = ConvertedCache(cache) if cache else None
+        name = fingerprint(stages, size) if kept else ""
+        converted = kept and kept.load(name, self._core.read_model)
+        if converted:
+            try:
+                self._network = converted
+                self._every = self._compile_checked(range(1, self.depth + 1), kept, name)
+            except RuntimeError as error:
+                # Whatever the files hold, it is not this network, or not any more.
+                log.info("the network is converted anew: %s", error)
+                assert kept
+                kept.discard(name)
+                converted = None
+        if not converted:
+            self._network = self._convert(stop or threading.Event())
+            if kept and kept.store(name, self._save):
+                # The files are mapped into memory; what was converted is released.
+                self._network = kept.load(name, self._core.read_model) or self._network
+            self._every = self._compile_checked(range(1, self.depth + 1), kept, name)
+        log.info("OpenVINO is ready after %.1f s", time.perf_counter() - began)
+
+    @property
+    def copies(self) -> int:
+        """How many compiled networks are held; each has a copy of the weights that it needs."""
+        return 1 + len(self._cuts)
+
+    def has_cut(self, depth: int) -> bool:
+        """Whether a network that stops at this depth is compiled."""
+        with self._guard:
+            return depth in self._cuts
+
+    def prepare_cut(self, depth: int) -> None:
+        """Compile a network that stops at this depth, in less than a second.
+
+        The least recently used cut past `CUTS` is dropped. One that disagrees with PyTorch is
+        not used: all layers go on serving its depth.
+        """
+        if self.has_cut(depth) or depth in self._refused:
+            return
+        try:
+            request = self._compile_checked([depth])
+        except RuntimeError as error:
+            log.warning("OpenVINO does not stop at layer %d: %s", depth, error)
+            self._refused.add(depth)
+            return
+        with self._guard:
+            self._cuts[depth] = request
 
     def run(self, pixels: Tensor, depth: int, every: bool) -> tuple[Tensor, Tensor]:
-        done = [self._run_one(pixels[i : i + 1], depth, every) for i in range(len(pixels))]
-        logits, boxes = zip(*done, strict=True)
-        return torch.cat(logits), torch.cat(boxes)
-
-    def _run_one(self, pixels: Tensor, depth: int, every: bool) -> tuple[Tensor, Tensor]:
-        state = self._call(self._encode, [self._given(pixels)])
+        cut = None
+        if not every:
+            with self._guard:
+                cut = self._cuts.get(depth)
+        kept = slice(0, depth) if every else slice(depth - 1, depth)
         logits, boxes = [], []
-        for number in range(depth):
-            state[:2] = self._call(self._layers[number], state)
-            if every or number == depth - 1:
-                [scored] = self._call(self._heads[number], state[:1])
-                logits.append(scored.data.copy())
-                boxes.append(state[1].data.copy())
-        return torch.from_numpy(np.stack(logits, 1)), torch.from_numpy(np.stack(boxes, 1))
+        for one in pixels.split(1):
+            _, layer_logits, layer_boxes = self._call(cut or self._every, one)
+            if not cut:
+                layer_logits, layer_boxes = layer_logits[kept], layer_boxes[kept]
+            logits.append(np.stack(layer_logits, 1))
+            boxes.append(np.stack(layer_boxes, 1))
+        return torch.from_numpy(np.concatenate(logits)), torch.from_numpy(np.concatenate(boxes))
 
-    def steps(self, pixels: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
-        if self._backbone is None:
-            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._backbone = self._compile_backbone()
-        given, state = [self._given(pixels)], list[Any]()
+    def prefix(self, end: End) -> Callable[[Tensor], object]:
+        """The network up to a stage, compiled for this unless it serves; see `Runtime`."""
+        if isinstance(end, int) and self.has_cut(end):
+            return lambda pixels: self.run(pixels, end, False)
+        maps = len(self._network.outputs) - 3 - 2 * self.depth
+        if end == "backbone":
+            request = self._compile(range(maps))
+        elif end == "encoder":
+            request = self._compile([maps, maps + 1])
+        else:
+            request = self._compile(self._outputs([end]))
+        return functools.partial(self._call, request)
 
-        def run_encode() -> None:
-            state[:] = self._call(self._encode, given)
+    def _outputs(self, layers: Sequence[int]) -> list[int]:
+        """The outputs to keep for these layers: chosen tokens, then each layer's logits, boxes."""
+        first = len(self._network.outputs) - 2 * self.depth
+        return [first - 1, *(first + 2 * layer - 2 + part for layer in layers for part in (0, 1))]
 
-        def run_layer(number: int) -> None:
-            state[:2] = self._call(self._layers[number], state)
-            self._call(self._heads[number], state[:1])
+    def _convert(self, stop: threading.Event) -> Any:
+        """The network in OpenVINO's form, with the outputs of `_AllOutputs`."""
+        _check(stop)
+        # Tracing swaps methods of modules for a while: not on those that serve. Weights are shared.
+        weights = {id(one): one for one in (*self._stages.parameters(), *self._stages.buffers())}
+        module = _AllOutputs(copy.deepcopy(self._stages, weights))
+        pixels = torch.zeros(1, 3, *self.size)
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer: shapes are constants here, as they may
+            traced = torch.jit.trace(module, (pixels,), check_trace=False, strict=False)
+            _check(stop)
+            converted = self._ov.convert_model(
+                traced, example_input=(pixels,), input=[list(pixels.shape)]
+            )
+            _check(stop)
+            return converted
 
-        yield "backbone", lambda: self._call(self._backbone, given)
-        yield "encoder", run_encode
-        for number in range(len(self._layers)):
-            yield f"decoder layer {number + 1}", functools.partial(run_layer, number)
+    def _save(self, file: Path) -> None:
+        self._ov.save_model(self._network, file, compress_to_fp16=False)
 
-    def _compile(self, stage: nn.Module, *given: Tensor) -> Any:
-        if self._stop.is_set():
-            raise Cancelled("No longer needed.")
-        traced = torch.jit.trace(stage, given, check_trace=False, strict=False)
-        shapes = [list(one.shape) for one in given]
-        model = self._ov.convert_model(traced, example_input=given, input=shapes)
-        hints = {
-            "INFERENCE_PRECISION_HINT": self._precision,
+    def _compile(
+        self, outputs: Sequence[int], kept: ConvertedCache | None = None, name: str = ""
+    ) -> Any:
+        """A request that computes these outputs of the network."""
+        results = self._network.get_results()
+        pruned = self._ov.Model([results[i] for i in outputs], self._network.get_parameters())
+        hints: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if self._half else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        return self._core.compile_model(model, "CPU", hints).create_infer_request()
+        if folder := kept and kept.compiled(name):
+            hints["CACHE_DIR"] = str(folder)
+        return self._core.compile_model(pruned, "CPU", hints).create_infer_request()
 
-    def _given(self, pixels: Tensor) -> Any:
-        return self._ov.Tensor(pixels.contiguous().numpy(), shared_memory=True)
+    def _compile_checked(
+        self, layers: Sequence[int], kept: ConvertedCache | None = None, name: str = ""
+    ) -> Any:
+        """A request for these layers. Raises RuntimeError unless it agrees with PyTorch."""
+        request = self._compile(self._outputs(layers), kept, name)
+        pixels, expected = self._reference
+        chosen, logits, boxes = self._call(request, pixels)
+        self._compare((chosen, logits, boxes), expected, layers)
+        return request
 
-    @staticmethod
-    def _call(request: Any, given: list[Any]) -> list[Any]:
-        """Run a stage; what it gives stays valid until it runs again."""
-        for place, one in enumerate(given):
-            request.set_input_tensor(place, one)
+    def _call(self, request: Any, pixels: Tensor) -> Outputs:
+        given = self._ov.Tensor(pixels.contiguous().numpy(), shared_memory=True)
+        request.set_input_tensor(0, given)
         request.infer()
-        return [request.get_output_tensor(i) for i in range(len(request.model_outputs))]
+        outputs = [one.data.copy() for one in request.output_tensors]
+        return outputs[0], outputs[1::2], outputs[2::2]
 
-    def _check(self, stages: StagedRTDetr, pixels: Tensor) -> None:
-        """Compare stage by stage on the same input: near ties of the selection may fall otherwise.
+    @functools.cached_property
+    def _reference(self) -> tuple[Tensor, Outputs]:
+        """A picture, and what PyTorch says of it."""
+        pixels = _photograph(self.size)
+        with torch.inference_mode(False), torch.no_grad():
+            outputs = [one.numpy() for one in _AllOutputs(self._stages)(pixels)]
+        chosen, *layers = outputs[-1 - 2 * self.depth :]
+        return pixels, (chosen, layers[::2], layers[1::2])
 
-        Raises RuntimeError where a stage does not agree.
-        """
-        expected = stages.encode(pixels)
-        found = self._call(self._encode, [self._given(pixels)])
-        for ours, theirs in zip(found[2:], expected[2:], strict=True):
-            # Relative to the map's spread: single values may be far out in half precision.
-            spread = theirs.square().mean().sqrt().item()
-            gap = np.sqrt(np.square(ours.data - theirs.numpy()).mean())
-            self._demand(gap / spread, np.zeros(()), SCORE_TOLERANCE, "feature maps")
-        for number, (layer, head) in enumerate(zip(stages.layers, stages.heads, strict=True)):
-            given = [self._given(one) for one in expected]
-            queries, boxes = layer(*expected)
-            ours = self._call(self._layers[number], given)
-            self._demand(ours[1].data, boxes.numpy(), BOX_TOLERANCE, "boxes")
-            [logits] = self._call(self._heads[number], ours[:1])
-            scores = torch.from_numpy(logits.data).sigmoid().numpy()
-            self._demand(scores, head(queries).sigmoid().numpy(), SCORE_TOLERANCE, "scores")
-            expected = (queries, boxes, *expected[2:])
+    def _compare(self, outputs: Outputs, expected: Outputs, layers: Sequence[int]) -> None:
+        """Compare query by query. Raises RuntimeError where they do not agree."""
+        places = {int(token): place for place, token in enumerate(expected[0][0])}
+        chosen = [int(token) for token in outputs[0][0]]
+        mine = [place for place, token in enumerate(chosen) if token in places]
+        if len(mine) < SAME_QUERIES * len(chosen):
+            raise RuntimeError(f"{len(chosen) - len(mine)} of {len(chosen)} queries differ")
+        same = [places[chosen[place]] for place in mine]
+        for number, logits, boxes in zip(layers, *outputs[1:], strict=True):
+            scores, expected_scores = (
+                torch.from_numpy(one[0, which]).sigmoid().numpy()
+                for one, which in ((logits, mine), (expected[1][number - 1], same))
+            )
+            self._demand(scores, expected_scores, False, f"scores of layer {number}")
+            expected_boxes = expected[2][number - 1][0, same]
+            self._demand(boxes[0, mine], expected_boxes, True, f"boxes of layer {number}")
 
-    def _demand(self, ours: np.ndarray, theirs: np.ndarray, within: float, what: str) -> None:
-        gap = float(np.abs(ours - theirs).max())
-        if not gap <= within * self._tolerance:  # so that NaN fails, too
+    def _demand(self, mine: np.ndarray, expected: np.ndarray, box: bool, what: str) -> None:
+        full, half = (
+            (BOX_TOLERANCE, HALF_BOX_TOLERANCE) if box else (SCORE_TOLERANCE, HALF_SCORE_TOLERANCE)
+        )
+        gap = float(np.abs(mine - expected).max())
+        if not gap <= (half if self._half else full):  # so that NaN fails, too
             raise RuntimeError(f"{what} differ by {gap:.2g}")
 
 
-class _Maps(nn.Module):
-    """A backbone that gives plain tensors, which is what can be traced."""
+class _AllOutputs(nn.Module):
+    """The network with all that a backend may read, as plain tensors.
 
-    def __init__(self, backbone: nn.Module):
+    Gives the backbone's maps; the queries, their boxes, and the tokens that they were made of;
+    then logits and boxes of each decoder layer.
+    """
+
+    def __init__(self, stages: StagedRTDetr):
         super().__init__()
-        self.backbone = backbone
+        self.stages = stages
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.backbone(pixels).feature_maps)
+        encode = self.stages.encode
+        features = encode.backbone(pixels).feature_maps
+        projected = [
+            project(one) for project, one in zip(encode.backbone_proj, features, strict=True)
+        ]
+        maps = encode.decoder_maps(encode.encoder(projected).last_hidden_state)
+        _, chosen, queries, boxes = encode.select(maps)
+        outputs = [*features, queries, boxes, chosen]
+        for layer, head in zip(self.stages.layers, self.stages.heads, strict=True):
+            queries, boxes = layer(queries, boxes, *maps)
+            outputs += [head(queries), boxes]
+        return tuple(outputs)
+
+
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Cancelled("No longer needed.")
+
+
+def _photograph(size: tuple[int, int]) -> Tensor:
+    """An example picture as pixels [1, 3, height, width] from 0 to 1; else smooth noise."""
+    height, width = size
+    package = Path(__file__).parents[1]
+    for folder in (package / "examples", package.parent / "examples"):
+        try:
+            with Image.open(folder / "street.jpg") as opened:
+                image = opened.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        except OSError:
+            continue
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    coarse = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return nn.functional.interpolate(coarse, size, mode="bilinear")

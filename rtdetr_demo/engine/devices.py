@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from PIL import Image
 
 from ..checkpoints.store import ModelStore
-from ..predictions import Predictions, Timing
+from ..predictions import Predictions
 from ..zero_gpu import gpu_task
 from .requests import Params, Prepared
 
@@ -66,7 +66,7 @@ class LocalDevice:
         detector.check_depth(params.decoder_layers)
         detector.check_queries(params.queries)
         began = time.perf_counter()
-        pixels = detector.prepare([image], detector.check_size(params.size))
+        pixels = detector.prepare([image], params.size)
         return Prepared(pixels, *image.size, 1000 * (time.perf_counter() - began))
 
     def detect(
@@ -135,20 +135,18 @@ class ZeroGpuDevice(LocalDevice):
 def run_pass(
     detector: "Detector", pictures: Sequence[Prepared], params: Params
 ) -> list[Predictions]:
-    """Detect in prepared pictures in one pass of a detector."""
+    """Detect in prepared pictures of one input shape, in one pass of a detector."""
     import torch
 
-    depth = detector.check_depth(params.decoder_layers)
-    began = time.perf_counter()
-    pixels = torch.cat([torch.as_tensor(picture.pixels) for picture in pictures])
-    outputs = detector.run(pixels, depth, params.every_layer, params.queries, params.size)
-    ran = time.perf_counter()
-    sizes = [(picture.width, picture.height) for picture in pictures]
-    candidates = detector.rank(*outputs)
-    share = 1000 / len(pictures)
-    model, postprocess = (ran - began) * share, (time.perf_counter() - ran) * share
-    timings = [Timing(picture.milliseconds, model, postprocess) for picture in pictures]
-    return detector.predictions(candidates, sizes, timings, depth, params.every_layer)
+    return detector.detect_prepared(
+        [torch.as_tensor(picture.pixels) for picture in pictures],
+        [(picture.width, picture.height) for picture in pictures],
+        [picture.milliseconds for picture in pictures],
+        detector.check_depth(params.decoder_layers),
+        params.queries,
+        params.size,
+        params.every_layer,
+    )
 
 
 def _sendable(picture: Prepared) -> Prepared:

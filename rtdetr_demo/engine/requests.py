@@ -79,7 +79,12 @@ class Request:
     def is_like(self, other: "Request") -> bool:
         """Whether both can share one pass of the network."""
         same = self.kind == other.kind == "detect" and self.detector is other.detector
-        return same and self.params == other.params
+        return same and self.params == other.params and self.shape == other.shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the prepared input; empty where the device has another form of it."""
+        return tuple(getattr(getattr(self.prepared, "pixels", None), "shape", ()))
 
     def fail(self, error: BaseException) -> None:
         """End it with an error, unless it has ended already."""

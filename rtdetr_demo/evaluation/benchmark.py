@@ -1,11 +1,14 @@
 """`python -m rtdetr_demo benchmark`, and what the speed lab runs: how long a picture takes.
 
-Every contender takes the same picture, from decoded pixels to detections, and all take turns (see
-`latency`). Shapes that need a backend of their own cannot all be ready at once: each takes turns
-with the checkpoint's own shape, and is set in proportion to it.
+Every contender takes the same picture, and they take turns (see `latency`). Depths and shapes are
+timed from decoded pixels to detections; "model alone" and what other converters make of
+transformers' model (see `whole_models`) from prepared pixels to logits and boxes. Shapes that need
+a backend of their own cannot all be ready at once: each takes turns with the checkpoint's own
+shape, and is set in proportion to it.
 """
 
 import dataclasses
+import functools
 import os
 import platform
 import threading
@@ -22,10 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForObjectDetection, RTDetrImageProcessorPil, pipeline
 
 from ..detector.detector import Detector
+from ..errors import BadInput
 from ..predictions import Predictions
-from . import latency
+from . import latency, whole_models
 from .agreement import agreement
-from .latency import Latency, take_turns, timed
+from .latency import Execute, Latency, execute_here, take_turns, timed
 
 PIPELINE = "transformers pipeline"
 
@@ -35,7 +39,11 @@ PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}
 
 @dataclass(frozen=True)
 class Plan:
-    """What to time. Empty tuples leave a knob out; `sizes` and `queries` run at full depth."""
+    """What to time. Empty tuples leave a knob out; `sizes` and `queries` run at full depth.
+
+    `pipeline`: also transformers' pipeline; `converters`: also its model cut at each of `layers`, as
+    converted by these of `whole_models.NAMES`.
+    """
 
     layers: tuple[int, ...]
     queries: tuple[int, ...] = ()
@@ -44,6 +52,7 @@ class Plan:
     threshold: float = 0.5
     runtime: str = "auto"
     pipeline: bool = False
+    converters: tuple[str, ...] = ()
     batch: int = 0
 
 
@@ -75,16 +84,30 @@ class Line:
         return cls(contender, latency.low(times), latency.spread(times), median, p5, p95)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Milliseconds of the network alone and of `converter`'s whole model, cut at the same depth and
+    timed by turns. `share`: of the latter that the former takes."""
+
+    converter: str
+    depth: int
+    network_ms: float
+    whole_model_ms: float
+    share: float
+
+
 @dataclass
 class Report:
     """What came of a plan. `stages`: milliseconds of each stage of a full pass; `latency`: stages
-    and depths as one, where every depth was timed."""
+    and depths as one; `converted`: how the network compares with what the plan's `converters` make
+    of transformers' model."""
 
     conditions: dict[str, Any]
     lines: list[Line] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
     latency: Latency | None = None
     throughput: dict[str, Any] | None = None
+    converted: list[Comparison] = field(default_factory=list)
 
     def to_json(self) -> dict:
         return asdict(self) | {"latency": self.latency and self.latency.to_json()}
@@ -135,12 +158,16 @@ def measure(
     plan: Plan,
     on_progress: Callable[[str, float], None] = lambda what, share: None,
     stop: threading.Event | None = None,
+    execute: Execute = execute_here,
 ) -> Report:
     """Carry a plan out on a picture. Tells what it does and how far it is (0 to 1).
 
-    Raises BadInput for what the checkpoint cannot have, Cancelled where `stop` was set.
+    `execute` runs each timed turn by itself, and what else needs the device.
+
+    Raises BadInput for what the checkpoint or this machine cannot have, Cancelled where `stop` was
+    set.
     """
-    return _Measurement(detector, image, plan, on_progress, stop).run()
+    return _Measurement(detector, image, plan, on_progress, stop, execute).run()
 
 
 class _Measurement:
@@ -151,15 +178,20 @@ class _Measurement:
         plan: Plan,
         on_progress: Callable[[str, float], None],
         stop: threading.Event | None,
+        execute: Execute,
     ):
         self.detector, self.image, self.plan = detector, image, plan
+        self.execute = execute
         self.stop = stop or threading.Event()
         self.on_progress = on_progress
         self.depths, self.shapes = settings(detector, plan)
         self.own = Setting("own", "layers", detector.depth, {}, detector.depth)
         self.report = Report(conditions(detector, plan))
-        self.reference = self.own.detect(detector, image).select(detector.depth, plan.threshold)
-        self.turns = len(self.depths) + 2 * len(self.shapes)
+        if plan.converters and detector.device.type != "cpu":
+            raise BadInput("Converted models run on the CPU: add --device cpu.")
+        answer = execute(lambda: self.own.detect(detector, image))
+        self.reference = answer.select(detector.depth, plan.threshold)
+        self.turns = 2 * detector.depth + 2 * len(self.shapes)
         self.done = 0
 
     def run(self) -> Report:
@@ -168,29 +200,61 @@ class _Measurement:
             self.time_shape(setting)
         if self.plan.batch:
             self.on_progress(f"timing batches of {self.plan.batch}", 0.98)
-            batches = throughput(self.detector, self.image, self.plan.batch, self.plan.rounds)
-            self.report.throughput = batches
+            plan = self.plan
+            self.report.throughput = throughput(
+                self.detector, self.image, plan.batch, plan.rounds, self.stop, self.execute
+            )
         return self.report
 
     def time_depths(self) -> None:
         """And the stages, and what is timed beside them."""
-        detector, report, depths = self.detector, self.report, self.plan.layers
+        detector, report, plan = self.detector, self.report, self.plan
         self.make_ready(self.own)
-        contenders = latency.passes(detector, self.image, depths)
-        contenders += _beside(detector, self.image, self.plan)
-        times = self.take_turns("timing depths and stages", contenders, len(depths))
-        stages = latency.stage_names(detector.depth)
-        report.stages = {name: latency.low(times[name]) for name in stages}
-        if depths == tuple(range(1, detector.depth + 1)):
-            report.latency = latency.summarize(detector, times)
-            report.stages = report.latency.stages_ms
+        self.done = 2 * detector.depth
+        turns = latency.time_parts(
+            detector,
+            self.image,
+            plan.rounds,
+            self.stop,
+            lambda share: self.on_progress(
+                "timing depths and stages", 0.95 * share * self.done / self.turns
+            ),
+            self.execute,
+            self.beside if plan.pipeline or plan.converters else None,
+        )
+        times = latency.scaled(turns)
+        report.latency = latency.summarize(detector, turns, detector.runtime().name)
+        report.stages = report.latency.stages_ms
+        around = report.stages["preprocess"] + report.stages["postprocess"]
         for setting in self.depths:
-            line = self.judged(setting, times[f"depth {setting.value}"])
-            if report.latency:
-                line = dataclasses.replace(line, ms=report.latency.total_ms[setting.value - 1])
-            report.lines.append(line)
-        for name in [name for name in ("model alone", PIPELINE) if name in times]:
-            report.lines.append(Line.of(name, times[name]))
+            line = self.judged(setting, times[f"depth {setting.value}"] + around)
+            total = report.latency.total_ms[setting.value - 1]
+            report.lines.append(dataclasses.replace(line, ms=total))
+        report.lines.append(Line.of("model alone", times[f"depth {detector.depth}"]))
+        if plan.pipeline:
+            report.lines.append(Line.of(PIPELINE, times[PIPELINE]))
+        for converter in plan.converters:
+            for depth in plan.layers:
+                name = converted_name(converter, depth)
+                report.lines.append(Line.of(name, times[name]))
+                network, whole = latency.low(times[f"depth {depth}"]), latency.low(times[name])
+                report.converted.append(
+                    Comparison(converter, depth, network, whole, network / whole)
+                )
+
+    def beside(self, depth: int) -> list[latency.Contender]:
+        """What takes turns with the pass that ends at this depth."""
+        detector, contenders = self.detector, list[latency.Contender]()
+        assert detector.folder is not None, "the detector was loaded from files"
+        pixels = self.execute(lambda: detector.prepare([self.image]))
+        for converter in self.plan.converters if depth in self.plan.layers else ():
+            run = whole_models.prepare(converter, detector.folder, depth, detector.size)
+            work = functools.partial(run, pixels)
+            contenders.append(timed(converted_name(converter, depth), work))
+        if self.plan.pipeline and depth == detector.depth:
+            theirs = transformers_pipeline(detector)
+            contenders.append(timed(PIPELINE, lambda: theirs(self.image)))
+        return contenders
 
     def time_shape(self, setting: Setting) -> None:
         self.make_ready(setting)
@@ -218,11 +282,11 @@ class _Measurement:
         def tell(turns: int) -> None:
             self.on_progress(label, 0.95 * (begun + step * turns))
 
-        return take_turns(contenders, rounds, self.stop, tell)
+        return take_turns(contenders, rounds, self.stop, tell, self.execute)
 
     def judged(self, setting: Setting, times: np.ndarray) -> Line:
         """A line with what the setting finds beside what it takes."""
-        answer = setting.detect(self.detector, self.image)
+        answer = self.execute(lambda: setting.detect(self.detector, self.image))
         found = answer.select(answer.layers, self.plan.threshold)
         return dataclasses.replace(
             Line.of(setting.name, times),
@@ -234,29 +298,35 @@ class _Measurement:
         )
 
 
-def _beside(detector: Detector, image: Image.Image, plan: Plan) -> list[latency.Contender]:
-    """What is timed beside the depths: the model alone, on pixels that are there already, and
-    transformers' pipeline."""
-    pixels = detector.prepare([image])
-    runs = [timed("model alone", lambda: detector.run_model(pixels))]
-    if plan.pipeline:
-        theirs = transformers_pipeline(detector)
-        runs.append(timed(PIPELINE, lambda: theirs(image)))
-    return runs
+def converted_name(converter: str, depth: int) -> str:
+    """What reports call a converter's whole model cut at a depth."""
+    return f"{whole_models.NAMES[converter]}, {depth} layers"
 
 
-def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) -> dict[str, Any]:
+def throughput(
+    detector: Detector,
+    image: Image.Image,
+    batch: int,
+    rounds: int,
+    stop: threading.Event | None = None,
+    execute: Execute = execute_here,
+) -> dict[str, Any]:
     """Pictures a second in batches, model alone, and the share of what a matrix product reaches.
 
     The second figure sets the operations of the model's convolutions and products against those of
     one large product on the same device in the same precision.
     """
-    pixels = detector.prepare([image] * batch)
-    run = timed("batch", lambda: detector.run_model(pixels))
-    per_second = batch * 1000 / latency.low(take_turns([run], rounds + 2)["batch"])
+    pixels = execute(lambda: detector.prepare([image] * batch))
+    run = timed("batch", lambda: detector.run(pixels, detector.depth, False))
+    taken = take_turns([run], rounds + 2, stop, execute=execute)["batch"]
+    per_second = batch * 1000 / latency.low(taken)
     operations = FlopCounterMode(display=False)
-    with operations, torch.inference_mode():
-        detector.torch_backend().stages(pixels[:1], detector.depth, False)
+
+    def count() -> None:
+        with operations, torch.inference_mode():
+            detector.torch_backend().stages(pixels[:1], detector.depth, False)
+
+    execute(count)
     side = PRODUCT_SIDE["cuda" if detector.device.type == "cuda" else "cpu"]
     factor = torch.rand(side, side, device=detector.device, dtype=detector.model.dtype)
 
@@ -266,7 +336,8 @@ def throughput(detector: Detector, image: Image.Image, batch: int, rounds: int) 
         if detector.device.type == "cuda":
             torch.cuda.synchronize()
 
-    reached = 4 * 2 * side**3 / min(take_turns([timed("product", product)], 5)["product"]) * 1000
+    products = take_turns([timed("product", product)], 5, stop, execute=execute)["product"]
+    reached = 4 * 2 * side**3 / min(products) * 1000
     return {
         "batch": batch,
         "pictures_per_second": per_second,
@@ -286,7 +357,7 @@ def conditions(detector: Detector, plan: Plan) -> dict[str, Any]:
         "precision": detector.precision,
         "size": detector.size[0],
         "queries": detector.queries,
-        **{name: version(name) for name in ("torch", "transformers")},
+        **{name: version(name) for name in ("torch", "transformers", *plan.converters)},
     }
 
 

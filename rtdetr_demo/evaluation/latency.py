@@ -1,10 +1,16 @@
 """What one pass costs, stage by stage and depth by depth.
 
+What is timed is what serves: passes that end after the backbone, after the encoder, and after each
+decoder layer, by the runtime that the detector has at present. A stage costs what the pass that
+ends with it takes more than the pass before.
+
 Whatever else a machine does makes a pass slower, never faster. So what is compared takes turns
-within one run, a low quantile of the rounds stands for the cost, and what must add up is fitted:
-a pass is the sum of its stages, and no stage takes less than nothing.
+within one run, a low quantile of the rounds stands for the cost, and no stage takes less than
+nothing. A runtime that compiles each such pass has one at a time: each takes turns with the full
+pass, and is set in proportion to it.
 """
 
+import functools
 import random
 import threading
 import time
@@ -16,7 +22,9 @@ import numpy as np
 from PIL import Image
 from scipy.optimize import nnls
 
+from ..detector.backends import End, TorchBackend
 from ..errors import Cancelled
+from ..predictions import Timing
 
 if TYPE_CHECKING:
     from ..detector.detector import Detector
@@ -27,11 +35,22 @@ ROUNDS = 8
 LOW = 0.25
 """The quantile of the rounds that stands for a cost."""
 
+ALIKE = 0.2
+"""How far the costs of two successive decoder layers are expected to differ, as a share."""
+
 RESAMPLES = 100
 """Draws of the rounds, with replacement, from which the error of an estimate is taken."""
 
 Contender = Callable[[], Mapping[str, float]]
 """Does its work once and gives milliseconds by name."""
+
+Execute = Callable[[Callable[[], Any]], Any]
+"""Runs a piece of work for the device, such as in the thread that owns it, and gives its result."""
+
+
+def execute_here(work: Callable[[], Any]) -> Any:
+    """Run a piece of work in the thread that wants it."""
+    return work()
 
 
 def timed(name: str, work: Callable[[], Any]) -> Contender:
@@ -50,11 +69,12 @@ def take_turns(
     rounds: int,
     stop: threading.Event | None = None,
     on_turn: Callable[[int], None] = lambda done: None,
+    execute: Execute = execute_here,
 ) -> dict[str, np.ndarray]:
     """Milliseconds by name, [rounds], after one round to warm up.
 
-    The order changes from round to round, so that nobody always follows the same one. Raises
-    Cancelled where `stop` was set.
+    The order changes from round to round, so that nobody always follows the same one. `execute`
+    runs each turn by itself. Raises Cancelled where `stop` was set.
     """
     times: dict[str, list[float]] = {}
     turns, order, done = list(contenders), random.Random(0), 0
@@ -63,7 +83,7 @@ def take_turns(
         for turn in turns:
             if stop and stop.is_set():
                 raise Cancelled("The measurement was cancelled.")
-            for name, milliseconds in turn().items():
+            for name, milliseconds in execute(turn).items():
                 if number > 0:
                     times.setdefault(name, []).append(milliseconds)
             done += 1
@@ -115,20 +135,90 @@ class Latency:
         }
 
 
-def passes(detector: "Detector", image: Image.Image, depths: Sequence[int] = ()) -> list[Contender]:
-    """One contender per depth, "depth 1" and so on (all by default), and one of the stages."""
+@dataclass(frozen=True)
+class Turns:
+    """Milliseconds [rounds] of one contender, and those of the full pass that took turns with
+    it."""
 
-    def at(depth: int) -> Contender:
-        def run() -> dict[str, float]:
-            timing = detector.detect(image, depth, every_layer=False).timing
-            return {f"depth {depth}": timing.total}
+    taken: np.ndarray
+    whole: np.ndarray
 
-        return run
 
-    return [
-        *(at(depth) for depth in depths or range(1, detector.depth + 1)),
-        lambda: detector.stage_times(image),
+def time_parts(
+    detector: "Detector",
+    image: Image.Image,
+    rounds: int = ROUNDS,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
+    execute: Execute = execute_here,
+    beside: Callable[[int], list[Contender]] | None = None,
+) -> dict[str, Turns]:
+    """Time a picture's way to detections by parts.
+
+    Args:
+        detector: its present runtime at its own size and queries is timed.
+        image: an RGB picture.
+        rounds: timed turns of each contender.
+        stop: set to give up.
+        on_progress: called after each turn with the share of all turns that are done.
+        execute: runs each turn; what is compiled for a turn is compiled outside of it.
+        beside: further contenders that take turns with the pass that ends at a depth.
+
+    Returns:
+        Turns by name: "backbone", "encoder", "depth 1" and so on, which are passes of the network
+        that end there; "preprocess" and "postprocess"; and what `beside` names.
+
+    Raises:
+        Cancelled: `stop` was set before the end.
+    """
+    depth = detector.depth
+    pixels = execute(lambda: detector.prepare([image]))
+    output = execute(lambda: detector.run(pixels, depth, False))
+    untimed = Timing(0.0, 0.0, 0.0)
+
+    def rank() -> None:
+        detector.predictions(output[0], output[1], [image.size], untimed, depth, False)
+
+    sides = [
+        timed("preprocess", lambda: detector.prepare([image])),
+        timed("postprocess", rank),
     ]
+    ends: list[End] = ["backbone", "encoder", *range(1, depth + 1)]
+    together = isinstance(detector.runtime(), TorchBackend) and beside is None
+    groups = [ends] if together else [[end] for end in ends]
+    results: dict[str, Turns] = {}
+    for number, group in enumerate(groups):
+        if stop and stop.is_set():
+            raise Cancelled("The measurement was cancelled.")
+        contenders = [timed("whole", lambda: detector.run(pixels, depth, True))]
+        for end in group:
+            run = detector.prefix(end)
+            contenders.append(timed(part_name(end), functools.partial(run, pixels)))
+            if beside and isinstance(end, int):
+                contenders += beside(end)
+        if group is groups[-1]:
+            contenders += sides
+        turns = len(contenders) * (rounds + 1)
+
+        def tell(done: int, number: int = number, turns: int = turns) -> None:
+            on_progress((number + done / turns) / len(groups))
+
+        times = take_turns(contenders, rounds, stop, tell, execute)
+        whole = times.pop("whole")
+        results |= {name: Turns(taken, whole) for name, taken in times.items()}
+    return results
+
+
+def part_name(end: End) -> str:
+    """What `time_parts` calls the pass that ends there."""
+    return f"depth {end}" if isinstance(end, int) else end
+
+
+def scaled(turns: Mapping[str, Turns]) -> dict[str, np.ndarray]:
+    """Milliseconds [rounds] by name, as if all had taken turns at the same time: what the machine
+    did meanwhile made the full pass slower, too."""
+    base = low(np.concatenate([one.whole for one in turns.values()]))
+    return {name: one.taken * (base / low(one.whole)) for name, one in turns.items()}
 
 
 def measure_latency(
@@ -136,38 +226,47 @@ def measure_latency(
     image: Image.Image | None = None,
     rounds: int = ROUNDS,
     stop: threading.Event | None = None,
-    execute: Any = lambda turn: turn(),
+    execute: Execute = execute_here,
 ) -> Latency:
     """Time every depth and every stage by turns, on a 640x480 picture where none is given.
 
-    Raises Cancelled where `stop` was set before the end.
+    Args:
+        detector: as in `time_parts`.
+        image: as in `time_parts`.
+        rounds: as in `time_parts`.
+        stop: as in `time_parts`.
+        execute: as in `time_parts`.
+
+    Raises:
+        Cancelled: `stop` was set before the end.
     """
     if image is None:
         pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         image = Image.fromarray(pixels)
-    return summarize(
-        detector,
-        take_turns([lambda p=p: execute(p) for p in passes(detector, image)], rounds, stop),
+    runtime = detector.runtime().name
+    return summarize(detector, time_parts(detector, image, rounds, stop, execute=execute), runtime)
+
+
+def summarize(detector: "Detector", turns: Mapping[str, Turns], runtime: str) -> Latency:
+    """The latency that follows from what `time_parts` gave for a runtime."""
+    depths = [part_name(k) for k in range(1, detector.depth + 1)]
+    parts = [turns[name] for name in ("backbone", "encoder", *depths)]
+    costs, noise = fit(
+        np.array([part.taken for part in parts]), np.array([part.whole for part in parts])
     )
-
-
-def summarize(detector: "Detector", times: Mapping[str, np.ndarray]) -> Latency:
-    """The latency estimated from milliseconds [rounds] by name, as `passes` took them by turns."""
-    names = [f"depth {depth}" for depth in range(1, detector.depth + 1)]
-    stages = stage_names(detector.depth)
-    totals, steps = (np.array([times[name] for name in part]) for part in (names, stages))
-    costs, noise = fit(totals, steps)
-    base, layers, post = costs[:3].sum(), costs[3:-1], costs[-1]
-    fitted = base + layers.cumsum() + post
+    times = scaled(turns)
+    before, after = low(times["preprocess"]), low(times["postprocess"])
+    totals = before + costs.cumsum()[2:] + after
+    names = stage_names(detector.depth)
     return Latency(
         device=str(detector.device),
-        runtime=detector.runtime().name,
+        runtime=runtime,
         precision=detector.precision,
         size=detector.size[::-1],
-        rounds=totals.shape[1],
-        stages_ms=dict(zip(stages, costs.tolist(), strict=True)),
-        total_ms=tuple(fitted.tolist()),
-        spread_ms=tuple(spread(one) for one in totals),
+        rounds=len(parts[0].taken),
+        stages_ms=dict(zip(names, [before, *costs.tolist(), after], strict=True)),
+        total_ms=tuple(totals.tolist()),
+        spread_ms=tuple(spread(times[name]) for name in depths),
         within_noise=(*(saved <= 2 * error for saved, error in noise[:-1]), False),
     )
 
@@ -178,33 +277,37 @@ def stage_names(depth: int) -> list[str]:
     return ["preprocess", "backbone", "encoder", *layers, "postprocess"]
 
 
-def fit(totals: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Explain the passes of every depth and the stages of a pass by one cost per stage.
+def fit(taken: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Explain passes that end after each stage by one cost per stage.
 
-    `totals`: [depths, rounds]; `steps`: [3 + depths + 1, rounds], as `stage_names` orders them.
-    Gives the costs, none of them negative, and for each depth what it saves and the error of that.
-    Least squares, each low quantile weighed by how sure it is; fitted totals thus never fall as
-    depth grows, which is isotonic regression with the stages as further evidence.
+    `taken`: [2 + depths, rounds], of the passes that end after the backbone, the encoder, and each
+    layer; `whole`: the same of the full pass that took turns with each.
+    Gives the costs of the stages, none of them negative, and for each depth what it saves and the
+    error of that. Least squares, each low quantile weighed by how sure it is; the passes that are
+    fitted thus never take less as they get longer, as in isotonic regression. All decoder layers
+    do the same work, so that they cost about the same (see `ALIKE`) is further evidence.
     """
-    depths, rounds = totals.shape
-    head, tail = np.ones((depths, 3)), np.ones((depths, 1))
-    sums = np.hstack([head, np.tri(depths), tail])
-    parts = np.vstack([sums, np.eye(len(steps))])
+    stages, rounds = taken.shape
+    sums = np.tri(stages)
+    base = low(whole)
 
     def estimates(chosen: Any) -> np.ndarray:
-        whole, single = (np.quantile(one[:, chosen], LOW, axis=1) for one in (totals, steps))
-        # Timed one by one, stages wait for the device: only their shares count.
-        return np.concatenate([whole, single * whole[-1] / single.sum()])
+        part, full = (np.quantile(one[:, chosen], LOW, axis=1) for one in (taken, whole))
+        return part / full * base
 
     draws = np.random.default_rng(0).integers(rounds, size=(RESAMPLES, rounds))
     drawn = np.array([estimates(chosen) for chosen in draws])
     centre = estimates(slice(None))
     weights = 1 / (drawn.std(axis=0) + 0.005 * centre + 1e-3)
 
+    layer = max(centre[-1] - centre[1], 0) / (stages - 2)
+    differences = np.diff(np.eye(stages)[2:], axis=0) / (ALIKE * layer + 1e-3)
+
     def solve(values: np.ndarray) -> np.ndarray:
-        return nnls(parts * weights[:, None], values * weights)[0]
+        equations = np.vstack([sums * weights[:, None], differences])
+        return nnls(equations, np.concatenate([values * weights, np.zeros(len(differences))]))[0]
 
     costs = solve(centre)
-    saved = sums[-1] - sums
+    saved = (sums[-1] - sums)[2:]
     errors = np.array([saved @ solve(one) for one in drawn]).std(axis=0)
     return costs, list(zip((saved @ costs).tolist(), errors.tolist(), strict=True))

@@ -1,16 +1,21 @@
 """The benchmark takes turns, and says what it measured."""
 
 import json
+import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rtdetr_demo.__main__ import main
 from rtdetr_demo.detector.detector import Detector
-from rtdetr_demo.errors import Cancelled
+from rtdetr_demo.errors import BadInput, Cancelled
+from rtdetr_demo.evaluation import whole_models
 from rtdetr_demo.evaluation.benchmark import PRODUCT_SIDE, Plan, measure
+from tests.support.models import random_model, save, small
 
 
 @pytest.mark.load
@@ -39,6 +44,39 @@ def test_the_command_writes_every_depth_and_the_pipeline(
     assert 0 < content["throughput"]["share_of_a_matrix_product"] < 1
     assert all(name in printed for name in names)
     assert content["conditions"]["rounds"] == 2
+
+
+@pytest.mark.load
+def test_the_command_sets_the_network_against_converted_models(tmp_path: Path, capsys):
+    folder = save(random_model(**small(decoder_layers=2)), tmp_path / "small", 160)
+    out = tmp_path / "out.json"
+    arguments = ["--checkpoint", str(folder), "--against", "openvino", "onnxruntime"]
+    arguments += ["--rounds", "1", "--layers", "1", "--json", str(out)]
+    assert main(["benchmark", *arguments]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads(out.read_text())
+    compared = [(one["converter"], one["depth"]) for one in content["converted"]]
+    assert compared == [("openvino", 1), ("onnxruntime", 1)]
+    for one in content["converted"]:
+        assert one["share"] == pytest.approx(one["network_ms"] / one["whole_model_ms"])
+    assert "ONNX Runtime's whole model" in printed
+    assert {"openvino", "onnxruntime"} <= content["conditions"].keys()
+
+
+@pytest.mark.parametrize("converter", ["openvino", "onnxruntime"])
+def test_a_converted_model_says_what_the_network_says_at_its_depth(tiny: Path, converter):
+    detector = Detector.load("tiny", tiny, torch.device("cpu"))
+    pixels = torch.rand(1, 3, *detector.size, generator=torch.Generator().manual_seed(0))
+    logits, _ = whole_models.prepare(converter, tiny, 2, detector.size)(pixels)
+    expected, _ = detector.run(pixels, 2, False)
+    best, expected_best = np.sort(logits[0].max(-1)), expected[0, 0].amax(-1).sort().values.numpy()
+    assert best == pytest.approx(expected_best, abs=1e-3)
+
+
+def test_a_converter_that_is_not_installed_is_a_sentence(tiny: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BadInput, match="pip install onnxruntime"):
+        whole_models.prepare("onnxruntime", tiny, 1, (160, 160))
 
 
 @pytest.mark.parametrize(
