@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
     # It takes seconds to be ready, and the first frames need not wait for that.
     done = threading.Event()
-    wanted = {"half": options.runtime == "bf16", "stop": done}
+    half = options.runtime == "bf16"
+    wanted = {"depth": settings.decoder_layers, "half": half, "stop": done}
     helper = threading.Thread(target=detector.accelerate, kwargs=wanted, daemon=True)
     if options.runtime != "torch":
         helper.start()

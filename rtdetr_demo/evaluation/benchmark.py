@@ -41,8 +41,8 @@ PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}
 class Plan:
     """What to time. Empty tuples leave a knob out; `sizes` and `queries` run at full depth.
 
-    `pipeline`: also transformers' pipeline; `converters`: also its model cut at each of `layers`, as
-    converted by these of `whole_models.NAMES`.
+    `pipeline`: also transformers' pipeline; `converters`: also its model cut at each of `layers`,
+    as converted by these of `whole_models.NAMES`.
     """
 
     layers: tuple[int, ...]
