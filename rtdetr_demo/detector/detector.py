@@ -67,7 +67,7 @@ class Detector:
         # A worker process of a ZeroGPU Space compares with it on the GPU that it is lent.
         self._reference: Reference | None = reference if is_zero_gpu() else None
         device = device or best_device()
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         model, self.device_problem = place(model, device, reference)
         if self.device_problem:
             log.warning("%s runs on the CPU: %s", checkpoint, self.device_problem)

@@ -187,7 +187,8 @@ def _compare(stages: StagedRTDetr, reference: Reference, bounds: Bounds) -> str 
     gap = float((actual.token_scores - reference.token_scores).abs().max())
     if not gap <= bounds.score:
         return f"the encoder's scores differ by {gap:.2g}"
-    discrete = any(layer.attention.discrete for layer in stages.layers)
+    layers: Any = stages.layers
+    discrete = any(layer.attention.discrete for layer in layers)
     return disagreement(
         actual.logits,
         actual.boxes,
@@ -222,22 +223,28 @@ def copy_to(device: torch.device, model: Any, reference: Reference) -> tuple[Any
     reason = ""
     preparations: tuple[Callable[[Any], Any], ...] = (to_half, lambda copied: copied)
     for prepare in preparations:
-        try:
-            copied = prepare(copy.deepcopy(model)).to(device)
-            copied = copied.to(memory_format=torch.channels_last)
-            stages = StagedRTDetr(copied, model.config.num_queries).eval()
-            difference = _compare(stages, reference, HALF)
-        except Exception as error:
-            # Drivers fail in many ways; none of them may keep a model from serving on the CPU.
-            log.info("%s failed", device, exc_info=True)
-            reason = explain(error, device)
-        else:
-            if difference is None:
-                return copied, ""
-            dtype = str(copied.dtype).removeprefix("torch.")
-            log.info("%s in %s disagrees with the CPU: %s", device, dtype, difference)
-            reason = f"{device} gives other results than the CPU ({difference})"
-        copied = stages = None
+        copied, reason = _try_copy(device, model, reference, prepare)
+        if not reason:
+            return copied, ""
         with contextlib.suppress(RuntimeError):  # a GPU that failed may fail at this, too
             free_memory(device)
     return model, reason
+
+
+def _try_copy(
+    device: torch.device, model: Any, reference: Reference, prepare: Callable[[Any], Any]
+) -> tuple[Any, str]:
+    """A prepared copy on the device, or None and why it cannot serve."""
+    try:
+        copied = prepare(copy.deepcopy(model)).to(device)
+        copied = copied.to(memory_format=torch.channels_last)
+        stages = StagedRTDetr(copied, model.config.num_queries).eval()
+        difference = _compare(stages, reference, HALF)
+    except Exception as error:
+        # Drivers fail in many ways; none of them may keep a model from serving on the CPU.
+        log.info("%s failed", device, exc_info=True)
+        return None, explain(error, device)
+    if difference is None:
+        return copied, ""
+    log.info("%s in %s disagrees with the CPU: %s", device, copied.dtype, difference)
+    return None, f"{device} gives other results than the CPU ({difference})"
