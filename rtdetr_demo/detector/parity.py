@@ -78,7 +78,14 @@ def reference_pass(checkpoint: str, model: Any, processor: Any, image: Image.Ima
 
     Raises CheckpointError, with the reason, where they cannot run.
     """
-    pixels = processor(images=[image], return_tensors="pt")["pixel_values"].float()
+    try:
+        pixels = processor(images=[image], return_tensors="pt")["pixel_values"].float()
+    except Exception as error:
+        log.warning("%s: the image processor fails: %r", checkpoint, error)
+        raise CheckpointError(
+            f"{checkpoint} cannot run: no picture can be prepared as its preprocessor_config.json "
+            "says."
+        ) from None
     try:
         output = model(pixel_values=pixels)
     except Exception as error:
