@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .devices import explain, free_memory
 from .network import StagedRTDetr, fits_pyramid, to_half, token_count
+from .preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ class Bounds(NamedTuple):
     score: float
     pixels: float
 
+
+QUICK = 320
+"""The side of the input of a comparison where the size does not matter."""
 
 PICTURE = 1920
 EXACT = Bounds(1e-3, 0.5)
@@ -72,14 +76,43 @@ def bundled_photograph() -> Image.Image:
         return photo.convert("RGB")
 
 
+def reference_of(checkpoint: str, model: Any, processor: Any, preprocess: Preprocess) -> Reference:
+    """`reference_pass` over the bundled photograph, at the size that will serve.
+
+    Where only time depends on the size, it is smaller: a model should be ready soon.
+    """
+    photo, size = bundled_photograph(), preprocess.size
+    if preprocess.varies:
+        return reference_pass(checkpoint, model, processor, photo.resize(size[::-1]))
+    config = model.config
+    if (
+        preprocess.settings() is not None
+        and config.anchor_image_size is None
+        and config.backbone_config.model_type == "rt_detr_resnet"
+        and fits_pyramid(config, *size)
+        and min(size) > QUICK
+        and token_count(config, QUICK, QUICK) >= config.num_queries
+    ):
+        return reference_pass(checkpoint, model, processor, photo, QUICK)
+    return reference_pass(checkpoint, model, processor, photo)
+
+
 @torch.inference_mode()
-def reference_pass(checkpoint: str, model: Any, processor: Any, image: Image.Image) -> Reference:
-    """What transformers' model and processor make of a picture. `model` is on the CPU in float32.
+def reference_pass(
+    checkpoint: str,
+    model: Any,
+    processor: Any,
+    image: Image.Image,
+    side: int | None = None,
+) -> Reference:
+    """What transformers' model and processor make of a picture. `model` is on the CPU in float32;
+    `side` is that of a square input in place of the processor's own size.
 
     Raises CheckpointError, with the reason, where they cannot run.
     """
+    options = {} if side is None else {"size": {"height": side, "width": side}}
     try:
-        pixels = processor(images=[image], return_tensors="pt")["pixel_values"].float()
+        pixels = processor(images=[image], return_tensors="pt", **options)["pixel_values"].float()
     except Exception as error:
         log.warning("%s: the image processor fails: %r", checkpoint, error)
         raise CheckpointError(
