@@ -144,3 +144,20 @@ def test_an_installed_package_detects_and_serves_outside_of_the_checkout(tmp_pat
     assert "cat" in {one["label"] for one in answer.json()["detections"]}
     serving.send_signal(signal.SIGTERM)
     assert serving.wait(40) == 0
+
+
+def test_text_files_are_utf_8_whatever_the_system_prefers():
+    """As on Windows, whose own encoding is another one."""
+    code = (
+        "import locale; assert 'utf' not in locale.getpreferredencoding(False).lower()\n"
+        "from rtdetr_demo.ui.front_end import FrontEnd\n"
+        "front_end = FrontEnd()\n"
+        "print(len([front_end.content(name) for name in front_end.names]))\n"
+    )
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPO, env={**os.environ, **ascii_only}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 20

@@ -196,7 +196,7 @@ def other_pythons() -> list[str]:
     """Interpreters here of the other versions that the demo promises."""
     home = Path(pwd.getpwuid(os.getuid()).pw_dir)
     found = []
-    for minor in (11, 12, 13):
+    for minor in (11, 12, 13, 14):
         if minor == sys.version_info.minor:
             continue
         names = [f"python3.{minor}"]

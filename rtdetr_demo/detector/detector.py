@@ -24,7 +24,7 @@ from .cuda_graphs import CudaGraphBackend
 from .devices import Stopwatch, best_device, lent_gpu, wait_for, within_memory
 from .fusion import fuse
 from .network import SHAPES, StagedRTDetr, fits_pyramid, token_count
-from .parity import Reference, bundled_photograph, check_stages, place, reference_pass
+from .parity import Reference, check_stages, place, reference_of
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
 from .reading import class_names, load_failure, read_checkpoint
@@ -61,16 +61,13 @@ class Detector:
         self._processor = processor
         self.preprocess = Preprocess(processor, torch.device("cpu"))
         self.size = self.preprocess.size
-        photo = bundled_photograph()
-        if self.preprocess.varies:
-            photo = photo.resize(self.size[::-1])
-        reference = reference_pass(checkpoint, model.eval(), processor, photo)
+        reference = reference_of(checkpoint, model.eval(), processor, self.preprocess)
         model = fuse(model)
         check_stages(checkpoint, model, reference)
         # A worker process of a ZeroGPU Space compares with it on the GPU that it is lent.
         self._reference: Reference | None = reference if is_zero_gpu() else None
         device = device or best_device()
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         model, self.device_problem = place(model, device, reference)
         if self.device_problem:
             log.warning("%s runs on the CPU: %s", checkpoint, self.device_problem)

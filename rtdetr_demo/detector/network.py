@@ -37,7 +37,7 @@ class ShapeConstants(NamedTuple):
     positions: tuple[Tensor | None, ...]
     """Position embeddings [1, cells, channels] of each map that attends to itself."""
     anchors: Tensor
-    """Anchors [1, tokens, 4] as logits, float32."""
+    """Anchors [1, tokens, 4] as logits, in float32 at least."""
     valid: Tensor
     """1 for anchors that are used, else 0 [1, tokens, 1]."""
 
@@ -185,7 +185,8 @@ class EncoderStage(nn.Module):
                 else None
                 for index, aifi in zip(encoder.encode_proj_layers, encoder.aifi, strict=True)
             )
-            anchors, valid = self._make_anchors(shapes, device=device, dtype=torch.float32)
+            precise = torch.promote_types(dtype, torch.float32)
+            anchors, valid = self._make_anchors(shapes, device=device, dtype=precise)
             made = self._constants[key] = ShapeConstants(positions, anchors, valid.to(dtype))
         return made
 

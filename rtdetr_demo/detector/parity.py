@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .devices import explain, free_memory
 from .network import StagedRTDetr, fits_pyramid, to_half, token_count
+from .preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ class Bounds(NamedTuple):
     score: float
     pixels: float
 
+
+QUICK = 320
+"""The side of the input of a comparison where the size does not matter."""
 
 PICTURE = 1920
 EXACT = Bounds(1e-3, 0.5)
@@ -72,13 +76,49 @@ def bundled_photograph() -> Image.Image:
         return photo.convert("RGB")
 
 
+def reference_of(checkpoint: str, model: Any, processor: Any, preprocess: Preprocess) -> Reference:
+    """`reference_pass` over the bundled photograph, at the size that will serve.
+
+    Where only time depends on the size, it is smaller: a model should be ready soon.
+    """
+    photo, size = bundled_photograph(), preprocess.size
+    if preprocess.varies:
+        return reference_pass(checkpoint, model, processor, photo.resize(size[::-1]))
+    config = model.config
+    if (
+        preprocess.settings() is not None
+        and config.anchor_image_size is None
+        and config.backbone_config.model_type == "rt_detr_resnet"
+        and fits_pyramid(config, *size)
+        and min(size) > QUICK
+        and token_count(config, QUICK, QUICK) >= config.num_queries
+    ):
+        return reference_pass(checkpoint, model, processor, photo, QUICK)
+    return reference_pass(checkpoint, model, processor, photo)
+
+
 @torch.inference_mode()
-def reference_pass(checkpoint: str, model: Any, processor: Any, image: Image.Image) -> Reference:
-    """What transformers' model and processor make of a picture. `model` is on the CPU in float32.
+def reference_pass(
+    checkpoint: str,
+    model: Any,
+    processor: Any,
+    image: Image.Image,
+    side: int | None = None,
+) -> Reference:
+    """What transformers' model and processor make of a picture. `model` is on the CPU in float32;
+    `side` is that of a square input in place of the processor's own size.
 
     Raises CheckpointError, with the reason, where they cannot run.
     """
-    pixels = processor(images=[image], return_tensors="pt")["pixel_values"].float()
+    options = {} if side is None else {"size": {"height": side, "width": side}}
+    try:
+        pixels = processor(images=[image], return_tensors="pt", **options)["pixel_values"].float()
+    except Exception as error:
+        log.warning("%s: the image processor fails: %r", checkpoint, error)
+        raise CheckpointError(
+            f"{checkpoint} cannot run: no picture can be prepared as its preprocessor_config.json "
+            "says."
+        ) from None
     try:
         output = model(pixel_values=pixels)
     except Exception as error:
@@ -187,7 +227,8 @@ def _compare(stages: StagedRTDetr, reference: Reference, bounds: Bounds) -> str 
     gap = float((actual.token_scores - reference.token_scores).abs().max())
     if not gap <= bounds.score:
         return f"the encoder's scores differ by {gap:.2g}"
-    discrete = any(layer.attention.discrete for layer in stages.layers)
+    layers: Any = stages.layers
+    discrete = any(layer.attention.discrete for layer in layers)
     return disagreement(
         actual.logits,
         actual.boxes,
@@ -222,22 +263,28 @@ def copy_to(device: torch.device, model: Any, reference: Reference) -> tuple[Any
     reason = ""
     preparations: tuple[Callable[[Any], Any], ...] = (to_half, lambda copied: copied)
     for prepare in preparations:
-        try:
-            copied = prepare(copy.deepcopy(model)).to(device)
-            copied = copied.to(memory_format=torch.channels_last)
-            stages = StagedRTDetr(copied, model.config.num_queries).eval()
-            difference = _compare(stages, reference, HALF)
-        except Exception as error:
-            # Drivers fail in many ways; none of them may keep a model from serving on the CPU.
-            log.info("%s failed", device, exc_info=True)
-            reason = explain(error, device)
-        else:
-            if difference is None:
-                return copied, ""
-            dtype = str(copied.dtype).removeprefix("torch.")
-            log.info("%s in %s disagrees with the CPU: %s", device, dtype, difference)
-            reason = f"{device} gives other results than the CPU ({difference})"
-        copied = stages = None
+        copied, reason = _try_copy(device, model, reference, prepare)
+        if not reason:
+            return copied, ""
         with contextlib.suppress(RuntimeError):  # a GPU that failed may fail at this, too
             free_memory(device)
     return model, reason
+
+
+def _try_copy(
+    device: torch.device, model: Any, reference: Reference, prepare: Callable[[Any], Any]
+) -> tuple[Any, str]:
+    """A prepared copy on the device, or None and why it cannot serve."""
+    try:
+        copied = prepare(copy.deepcopy(model)).to(device)
+        copied = copied.to(memory_format=torch.channels_last)
+        stages = StagedRTDetr(copied, model.config.num_queries).eval()
+        difference = _compare(stages, reference, HALF)
+    except Exception as error:
+        # Drivers fail in many ways; none of them may keep a model from serving on the CPU.
+        log.info("%s failed", device, exc_info=True)
+        return None, explain(error, device)
+    if difference is None:
+        return copied, ""
+    log.info("%s in %s disagrees with the CPU: %s", device, copied.dtype, difference)
+    return None, f"{device} gives other results than the CPU ({difference})"

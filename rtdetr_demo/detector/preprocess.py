@@ -46,7 +46,7 @@ class Preprocess:
         self._scale, self._shift = scale.to(device), shift.to(device)
 
     @staticmethod
-    def _sizes(processor: RTDetrImageProcessorPil) -> tuple[bool, tuple[int, int]]:
+    def _sizes(processor: Any) -> tuple[bool, tuple[int, int]]:
         """`varies` and `size`. Raises ValueError for a processor that has no size."""
         padded = processor.pad_size if processor.do_pad else None
         if padded:

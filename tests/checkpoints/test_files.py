@@ -130,7 +130,7 @@ def test_past_the_memory_limit_the_least_recently_used_model_is_dropped(tiny: Pa
 
 def test_a_checkpoint_whose_forward_pass_is_another_is_refused(tmp_path):
     odd = save(random_model(**small(learn_initial_query=True)), tmp_path / "odd", 160)
-    with pytest.raises(CheckpointError, match="does not know"):
+    with pytest.raises(CheckpointError, match="sets learn_initial_query"):
         Detector.load("odd", odd)
 
 

@@ -198,6 +198,7 @@ def without_weights_of_a_layer(folder: Path) -> None:
         (processor(size={"height": 0, "width": 0}), "preprocessor_config.json has a size of 0"),
         (processor(size={"height": 1.5, "width": 9}), "preprocessor_config.json has a size of 1.5"),
         (processor(size={"shortest_edge": 96}), "preprocessor_config.json has a size without"),
+        (processor(do_pad=True, pad_size={"height": 32, "width": 32}), "no picture can be"),
         (processor(size={"height": 100, "width": 96}), "100 x 96 pixels .* multiples of 32"),
         (header_of_many_tensors, r"model.safetensors has a header of \d+ MB"),
         (without_weights_of_a_layer, "weights are incomplete, model.decoder.layers.1"),

@@ -17,7 +17,7 @@ from transformers import (
 
 from rtdetr_demo.checkpoints.catalog import BUNDLED_FOLDER
 from rtdetr_demo.detector.backends import SCORE_TOLERANCE
-from rtdetr_demo.detector.cuda_graphs import CudaGraphBackend
+from rtdetr_demo.detector.cuda_graphs import USES, CudaGraphBackend
 from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.detector.network import StagedRTDetr
 from rtdetr_demo.detector.preprocess import Preprocess
@@ -225,7 +225,7 @@ def test_recorded_passes_agree_on_a_card(bundled):
     card = Detector.load("bundled", BUNDLED_FOLDER, torch.device("cuda"))
     for path in PHOTOS:
         image = Image.open(path).convert("RGB")
-        for _ in range(3):  # plain, recorded, replayed
+        for _ in range(USES + 2):  # plain, recorded, replayed
             found = card.detect(image, every_layer=False).select(6, 0.4)
         assert isinstance(card.runtime(), CudaGraphBackend)
         expected = bundled.detect(image).select(6, 0.4)
@@ -233,3 +233,18 @@ def test_recorded_passes_agree_on_a_card(bundled):
         for one, other in zip(found, expected, strict=True):
             assert one.score == pytest.approx(other.score, abs=0.02)
             assert one[3:] == pytest.approx(other[3:], abs=3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_recorded_pass_says_the_same_after_other_sizes_have_come_and_gone(photo):
+    card = Detector.load("bundled", BUNDLED_FOLDER, torch.device("cuda"))
+    for _ in range(USES + 2):
+        before = card.detect(photo, every_layer=False)
+    assert card.runtime().name == "CUDA graphs"
+    for size in range(128, 641, 32):
+        for _ in range(2):
+            card.detect(photo, size=size)
+    torch.cuda.empty_cache()
+    after = card.detect(photo, every_layer=False)
+    np.testing.assert_allclose(after.scores, before.scores, atol=1e-3)
+    np.testing.assert_allclose(after.boxes, before.boxes, atol=0.5)

@@ -151,7 +151,9 @@ def test_each_stage_of_a_random_rtdetr_says_the_same(tiny: Path, tmp_path: Path)
 
 def test_a_checkpoint_that_pads_is_left_to_the_server(tiny: Path, tmp_path: Path) -> None:
     detector = Detector.load("tiny", tiny, CPU)
-    processor = RTDetrImageProcessorPil(do_pad=True, pad_size={"height": 160, "width": 160})
+    processor = RTDetrImageProcessorPil(
+        size={"height": 128, "width": 160}, do_pad=True, pad_size={"height": 160, "width": 160}
+    )
     padded = Detector("padded", detector.model, processor, CPU)
     with pytest.raises(Unprocessable, match="Let the server detect"):
         export(padded, tmp_path)
