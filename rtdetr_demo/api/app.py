@@ -29,6 +29,9 @@ from .login import LoginMiddleware
 from .middleware import GatewayMiddleware
 from .uploads import Uploads
 
+_WITHOUT_VERSION = ("/chat/completions", "/responses", "/models", "/completions", "/embeddings")
+"""Where clients look whose base URL lacks the /v1."""
+
 _API_PATHS = ("/healthz", "/readyz", "/metrics", "/docs", "/docs-static", "/openapi.json")
 
 _ABOUT = """
@@ -115,7 +118,7 @@ class ApiMiddleware:
 
 def _is_ours(path: str) -> bool:
     return path.startswith("/v1/") or any(
-        path == own or path.startswith(own + "/") for own in _API_PATHS
+        path == own or path.startswith(own + "/") for own in (*_API_PATHS, *_WITHOUT_VERSION, "/v1")
     )
 
 
@@ -140,7 +143,22 @@ def _app(service: Service, dispatcher: Dispatcher, keys: Keys, readiness: Any) -
         app.include_router(router, dependencies=bearer)
     app.include_router(models.routes(service), dependencies=bearer)
     app.include_router(_operation(readiness))
+    for path in _WITHOUT_VERSION:
+        for address in (path, path + "/{rest:path}"):
+            app.add_route(address, _hint, list(_METHODS), include_in_schema=False)
     return app
+
+
+_METHODS = ("GET", "POST", "DELETE")
+
+
+def _hint(request: Request) -> Response:
+    raise Refusal(
+        404,
+        f"There is nothing at {request.url.path[:60]}. Add /v1 to the base URL of your client: "
+        f"{str(request.base_url)[:200].rstrip('/')}/v1",
+        "unknown_url",
+    )
 
 
 def _operation(readiness: Any) -> APIRouter:
