@@ -243,10 +243,12 @@ def _multipart_schema() -> dict[str, Any]:
 
 _REQUEST_BODY = {
     "required": True,
+    "description": "The picture itself (as application/octet-stream or image/...), files, or "
+    "addresses.",
     "content": {
         _JSON: {"schema": DetectRequest.model_json_schema()},
         _MULTIPART: {"schema": _multipart_schema()},
-        "image/*": _BINARY,
+        # Generators of clients know no wildcards, so that image/* is said in words.
         "application/octet-stream": _BINARY,
     },
 }
