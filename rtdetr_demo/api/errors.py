@@ -162,11 +162,11 @@ def _path(where: Sequence[int | str], body: Any, is_absent: bool) -> str | None:
     names = [part for part in where if part not in ("body", "query", "path")]
     for number, part in enumerate(names):
         is_last = number == len(names) - 1
-        inside = isinstance(body, dict) and part in body
-        if inside and not _is_tag(names[number + 1 :], part, body):
-            path.append(str(part))
-            body = body[part]
-        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+        member = (
+            isinstance(body, dict) and part in body and not _is_tag(names[number + 1 :], part, body)
+        )
+        item = isinstance(body, list) and isinstance(part, int) and part < len(body)
+        if member or item:
             path.append(str(part))
             body = body[part]
         elif is_last and is_absent:

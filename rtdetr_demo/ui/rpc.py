@@ -16,6 +16,9 @@ from ..errors import INTERNAL_ERROR, DemoError
 from ..serving.jobs import Jobs
 from ..serving.scheduler import Queue
 
+DEFAULT_THRESHOLD = 0.5
+"""Of the endpoints of Gradio's API."""
+
 log = logging.getLogger(__name__)
 
 
