@@ -169,8 +169,8 @@ _METHODS = ("GET", "POST", "DELETE")
 def _hint(request: Request) -> Response:
     raise Refusal(
         404,
-        f"There is nothing at {request.url.path[:60]}. Add /v1 to the base URL of your client: "
-        f"{str(request.base_url)[:200].rstrip('/')}/v1",
+        f"There is nothing at {request.url.path[:60]}. Add /v1 to the base URL of your client: use "
+        f"{str(request.base_url)[:200].rstrip('/')}/v1 there.",
         "unknown_url",
     )
 

@@ -76,8 +76,9 @@ class _Scope:
         return _Scope(self.frames + frames, path, self.in_array or in_array, self.depth + 1)
 
     def index(self, specimen: dict[str, Any]) -> int | None:
-        """Which of the frames this is."""
-        return next((i for i, frame in enumerate(self.frames) if frame is specimen), None)
+        """Which of the frames this is, the innermost one if it is several."""
+        places = [i for i, frame in enumerate(self.frames) if frame is specimen]
+        return places[-1] if places else None
 
 
 class Projection:
@@ -228,20 +229,23 @@ class Projection:
 
     def _array(self, name: str, schema: dict[str, Any], scope: _Scope) -> Take:
         items = schema.get("items", {})
-        candidates: list[tuple[Take, Any]] = []
+        candidates: list[tuple[Take, Any, dict[str, Any]]] = []
         if name:
             try:
                 listed = self._find(name, {"array"}, scope)
-                candidates = [(listed, listed(scope.frames)[0])]
+                candidates = [(listed, listed(scope.frames)[0], self._uses.pop())]
             except _Misfit:  # a name of the client's own
                 pass
         if not candidates:
-            for outer, key in ((_PICTURE, "detections"), (_ANSWER, "results")):
-                if (at := scope.index(outer)) is not None:
-                    candidates.append((_member(at, key), outer[key][0]))  # type: ignore[index]
-        found: list[tuple[int, Take, Take, Any]] = []
+            # No list of all detections in each detection, nor of all pictures in each item.
+            picture = scope.index(_PICTURE) if scope.index(_DETECTION) is None else None
+            if picture is not None:
+                candidates.append((_member(picture, "detections"), _DETECTION, _PICTURE))
+            if not scope.in_array:
+                candidates.append((_member(0, "results"), _PICTURE, _ANSWER))
+        found: list[tuple[int, Take, Take, Any, dict[str, Any]]] = []
         misfit = _Misfit(scope.path or "(root)")
-        for listed, element in candidates:
+        for listed, element, outer in candidates:
             before = len(self._uses)
             try:
                 item = self._item(name, items, element, scope)
@@ -250,10 +254,11 @@ class Projection:
                 continue
             used = sum(one is element for one in self._uses[before:])
             if used or not isinstance(element, dict):
-                found.append((used, listed, item, element))
+                found.append((used, listed, item, element, outer))
         if not found:
             raise misfit
-        _, listed, item, element = max(found, key=lambda one: one[0])
+        _, listed, item, element, outer = max(found, key=lambda one: one[0])
+        self._uses.append(outer)
         limit = schema.get("maxItems") if element is _DETECTION else None
 
         def take(frames: Frames) -> list[Any]:
