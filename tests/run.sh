@@ -13,6 +13,7 @@ case "${1:-}" in
 esac
 if [[ "${1:-}" = --@(ci|all) ]]; then
     packages+=(-r requirements-ray.txt)
+    clients=yes
     shift
 fi
 
@@ -34,6 +35,11 @@ fi
 [ -d .venv/npm/node_modules/openai ] ||
     PATH=".venv/bin:$PATH" timeout 240 npm install --silent --no-save --prefix .venv/npm openai@7.57.0 ||
     echo "npm's openai could not be installed: its tests will be skipped." >&2
+
+if [ -n "${clients:-}" ]; then
+    bash tests/clients/install.sh ||
+        echo "Other people's clients could not be installed: their tests will be skipped." >&2
+fi
 
 # For pytest and its workers only: see `pytest_configure` in tests/conftest.py.
 export PYTHONWARNDEFAULTENCODING=1

@@ -3,13 +3,14 @@
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +30,9 @@ from .login import LoginMiddleware
 from .middleware import GatewayMiddleware
 from .uploads import Uploads
 
+_WITHOUT_VERSION = ("/chat/completions", "/responses", "/models", "/completions", "/embeddings")
+"""Where clients look whose base URL lacks the /v1."""
+
 _API_PATHS = ("/healthz", "/readyz", "/metrics", "/docs", "/docs-static", "/openapi.json")
 
 _ABOUT = """
@@ -38,6 +42,14 @@ schema *Pictures*.
 """
 
 log = logging.getLogger(__name__)
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready"]
 
 
 class Api:
@@ -118,7 +130,7 @@ class ApiMiddleware:
 
 def _is_ours(path: str) -> bool:
     return path.startswith("/v1/") or any(
-        path == own or path.startswith(own + "/") for own in _API_PATHS
+        path == own or path.startswith(own + "/") for own in (*_API_PATHS, *_WITHOUT_VERSION, "/v1")
     )
 
 
@@ -130,30 +142,55 @@ def _app(service: Service, dispatcher: Dispatcher, keys: Keys, readiness: Any) -
         redoc_url=None,
         static_url="/docs-static",
         swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call them
     )
     handle_errors(app)
     # The gateway checks the key, before a body is read; this only tells the schema of it.
-    bearer = [] if keys.is_open else [Depends(HTTPBearer(auto_error=False))]
+    key = [
+        Depends(HTTPBearer(auto_error=False)),
+        Depends(APIKeyHeader(name="X-API-Key", auto_error=False)),
+    ]
+    key = [] if keys.is_open else key
     for router in (
         chat.routes(dispatcher),
         responses.routes(dispatcher),
         detect.routes(dispatcher),
         inspect.routes(dispatcher),
     ):
-        app.include_router(router, dependencies=bearer)
-    app.include_router(models.routes(service), dependencies=bearer)
+        app.include_router(router, dependencies=key)
+    app.include_router(models.routes(service), dependencies=key)
     app.include_router(_operation(readiness))
+    for path in _WITHOUT_VERSION:
+        for address in (path, path + "/{rest:path}"):
+            app.add_route(address, _hint, list(_METHODS), include_in_schema=False)
     return app
+
+
+_METHODS = ("GET", "POST", "DELETE")
+
+
+def _hint(request: Request) -> Response:
+    raise Refusal(
+        404,
+        f"There is nothing at {request.url.path[:60]}. Add /v1 to the base URL of your client: use "
+        f"{str(request.base_url)[:200].rstrip('/')}/v1 there.",
+        "unknown_url",
+    )
 
 
 def _operation(readiness: Any) -> APIRouter:
     router = APIRouter(tags=["Operation"])
 
-    @router.get("/healthz", summary="Whether the process answers")
+    @router.get("/healthz", response_model=Health, summary="Whether the process answers")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/readyz", responses=documented(503), summary="Whether pictures are taken")
+    @router.get(
+        "/readyz",
+        response_model=Readiness,
+        responses=documented(503),
+        summary="Whether pictures are taken",
+    )
     async def ready() -> dict[str, str]:
         readiness()
         return {"status": "ready"}

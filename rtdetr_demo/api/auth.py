@@ -50,8 +50,11 @@ class Keys:
             return "API: open to this machine, as no RTDETR_API_KEYS are set."
         return "API: closed, as others can reach it and no RTDETR_API_KEYS are set."
 
-    def client(self, authorization: str, address: str, is_here: bool = True) -> Client:
-        """Who this is; `is_here`: whether it asks from this machine.
+    def client(
+        self, authorization: str, address: str, is_here: bool = True, api_key: str = ""
+    ) -> Client:
+        """Who this is, by the headers `Authorization` and `X-API-Key`; `is_here`: whether the
+        request comes from this machine.
 
         Raises Refusal (401) for whoever has no key and needs one.
         """
@@ -64,14 +67,15 @@ class Keys:
                 "(RTDETR_API_KEYS).",
                 "api_closed",
             )
-        scheme, _, given = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not given.strip():
+        key = sent_key(authorization, api_key)
+        if not key:
             raise Refusal(
                 401,
-                "There is no API key in this request. Send it as `Authorization: Bearer KEY`.",
+                "There is no API key in this request. Send it as `Authorization: Bearer KEY`, or "
+                "as `X-API-Key: KEY`.",
                 "missing_api_key",
             )
-        number = self._number(given.strip())
+        number = self._number(key)
         if not number:
             raise Refusal(401, "This API key is not known here.", "invalid_api_key")
         return Client(f"key {number}", (f"key {number}", f"address {address}"))
@@ -91,6 +95,14 @@ class Keys:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def sent_key(authorization: str, api_key: str) -> str:
+    """The key in these headers, `Authorization: Bearer` before `X-API-Key`; "" for none."""
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return api_key.strip()
 
 
 class Rate:

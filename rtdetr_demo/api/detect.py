@@ -18,7 +18,16 @@ from ..media import exporters as export
 from ..predictions import Predictions, Selection
 from .dispatch import Dispatcher, Source, as_json
 from .errors import Refusal, documented
-from .schemas import MAX_FIELDS, MAX_PICTURES, PIXELS, Picture, Pictures, Settings, example
+from .schemas import (
+    MAX_FIELDS,
+    MAX_PICTURES,
+    PIXELS,
+    Picture,
+    Pictures,
+    Settings,
+    example,
+    split_names,
+)
 
 
 class DetectSettings(Settings):
@@ -35,6 +44,7 @@ class DetectRequest(DetectSettings):
     )
 
 
+_FILE_FIELDS = ("file", "files", "image", "images")
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
 _DRAWN = {"image/png": "PNG", "image/webp": "WEBP"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -103,12 +113,12 @@ async def _read(request: Request) -> tuple[DetectSettings, list[Source], bool]:
         files = [(name, part) for name, part in items if isinstance(part, UploadFile)]
         settings = _checked(_fields([*request.query_params.multi_items(), *_texts(items)]))
         for name, _ in files:
-            if name != "file":
+            if name not in _FILE_FIELDS:
                 raise Refusal(
                     400, f"There is no field `{name[:60]}` for a file. Name it `file`.",
                     "unknown_parameter", name[:60],
                 )  # fmt: skip
-        sources = [Source(await part.read(), f"file.{i}") for i, (_, part) in enumerate(files)]
+        sources = [Source(await part.read(), f"{name}.{i}") for i, (name, part) in enumerate(files)]
         if len(sources) > MAX_PICTURES:
             raise Refusal(400, f"One request takes {MAX_PICTURES} pictures.", "too_many_images")
         if not sources:
@@ -133,8 +143,7 @@ def _fields(items: list[tuple[str, str]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in items:
         if name == "classes":
-            names = [one.strip() for one in value.split(",") if one.strip()]
-            fields.setdefault("classes", []).extend(names)
+            fields.setdefault("classes", []).extend(split_names(value))
         elif name in fields:
             raise Refusal(400, f"`{name[:60]}` is given twice.", "duplicate_parameter", name[:60])
         else:
@@ -217,7 +226,13 @@ def _parameters() -> list[dict[str, Any]]:
 def _multipart_schema() -> dict[str, Any]:
     fields = {one["name"]: one["schema"] for one in _parameters()}
     picture = {"type": "string", "format": "binary"}
-    files = {"type": "array", "items": picture, "minItems": 1, "maxItems": MAX_PICTURES}
+    files = {
+        "type": "array",
+        "items": picture,
+        "minItems": 1,
+        "maxItems": MAX_PICTURES,
+        "description": "The pictures; the name `image` is taken as well.",
+    }
     return {
         "type": "object",
         "properties": {"file": files, **fields},
@@ -228,10 +243,12 @@ def _multipart_schema() -> dict[str, Any]:
 
 _REQUEST_BODY = {
     "required": True,
+    "description": "The picture itself (as application/octet-stream or image/...), files, or "
+    "addresses.",
     "content": {
         _JSON: {"schema": DetectRequest.model_json_schema()},
         _MULTIPART: {"schema": _multipart_schema()},
-        "image/*": _BINARY,
+        # Generators of clients know no wildcards, so that image/* is said in words.
         "application/octet-stream": _BINARY,
     },
 }

@@ -180,7 +180,10 @@ class Dispatcher:
 def _selection(detector: "Detector", settings: Settings, text: str) -> Selection:
     """The settings that hold. Raises Refusal (422) for what this checkpoint cannot do."""
     given = {**read_settings(text, detector.class_names, detector.depth), **settings.given()}
-    classes = given.get("classes")
+    known = {name.lower(): name for name in detector.class_names}
+    classes = None
+    if given.get("classes") is not None:
+        classes = [known.get(name.strip().lower(), name) for name in given["classes"]]
     for name in classes or ():
         if name not in detector.class_names:
             raise Refusal(

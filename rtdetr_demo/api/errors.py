@@ -46,7 +46,7 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error", 503: "service_un
 _MEANINGS = {
     400: "The request has a field that is missing, unknown or out of range.",
     401: "The API key is missing or wrong, or the API is closed.",
-    404: "There is no such checkpoint.",
+    404: "There is no such checkpoint; GET /v1/models lists them.",
     405: "This address knows other methods.",
     406: "There is no such form of answer.",
     408: "The request's body came too slowly.",
@@ -67,15 +67,16 @@ def documented(*statuses: int) -> dict[int | str, dict]:
 
 def error_body(error: DemoError) -> dict:
     """The error as OpenAI writes it."""
-    code = getattr(error, "code", None)
+    code, message = getattr(error, "code", None), str(error)
     if isinstance(error, CheckpointError):
         code = "model_not_found"
+        message += " GET /v1/models lists all."
     elif isinstance(error, TooManyRequests):
         code = "rate_limit_exceeded"
     kind = _TYPES.get(error.status)
     return {
         "error": {
-            "message": _clean(str(error)),
+            "message": _clean(message),
             "type": kind or ("invalid_request_error" if error.status < 500 else "server_error"),
             "param": _clean(getattr(error, "param", None)),
             "code": code,
@@ -130,29 +131,11 @@ def handle_errors(app: FastAPI) -> None:
         return error_response(internal_error())
 
 
-_UNSUPPORTED = frozenset(
-    "audio background best_of conversation echo frequency_penalty function_call functions include "
-    "logit_bias logprobs max_completion_tokens max_output_tokens max_tokens max_tool_calls "
-    "modalities moderation parallel_tool_calls prediction presence_penalty previous_response_id "
-    "prompt prompt_cache_key prompt_cache_retention reasoning reasoning_effort safety_identifier "
-    "service_tier stop suffix tool_choice tools top_logprobs truncation verbosity "
-    "web_search_options".split()
-)
-
-
 def from_validation(errors: Sequence[Any], body: Any) -> Refusal:
     """What pydantic found in a body, as one sentence about the fault that lies deepest."""
     first = max(errors, key=lambda error: len(error["loc"]))
-    param = _path(first["loc"], body)
+    param = _path(first["loc"], body, first["type"] in ("missing", "extra_forbidden"))
     if first["type"] == "extra_forbidden":
-        if param in _UNSUPPORTED:
-            return Refusal(
-                400,
-                f"`{param}` is not supported: a detector calls no tools and samples no text. Leave "
-                "it out; max_detections and threshold bound the answer.",
-                "unsupported_parameter",
-                param,
-            )
         return Refusal(
             400, f"There is no field `{param}` here. See /docs.", "unknown_parameter", param
         )
@@ -162,18 +145,35 @@ def from_validation(errors: Sequence[Any], body: Any) -> Refusal:
         what = f"`{param}` is missing." if param else "The body is missing."
         return Refusal(400, what, "missing_required_parameter", param)
     what = f"`{param}`: " if param else ""
+    if first["type"] == "union_tag_invalid":
+        tag, expected = first["ctx"]["tag"], first["ctx"]["expected_tags"]
+        by = first["ctx"]["discriminator"].strip("'")
+        message = f"{what}the {by} {str(tag)[:60]!r} is none of {expected}."
+        return Refusal(400, message, "invalid_value", param)
     return Refusal(400, f"{what}{first['msg'].rstrip('.')}.", "invalid_value", param)
 
 
-def _path(where: Sequence[int | str], body: Any) -> str | None:
-    """Where in the body an error lies, without the names that pydantic gives to alternatives."""
+def _path(where: Sequence[int | str], body: Any, is_absent: bool) -> str | None:
+    """Where in the body an error lies, without the names that pydantic gives to alternatives.
+
+    `is_absent`: the last name is one that the body lacks, or has too much.
+    """
     path: list[str] = []
-    *outer, last = [part for part in where if part not in ("body", "query", "path")] or [""]
-    for part in [*outer, last]:
-        inside = isinstance(body, dict) and part in body
-        if inside or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
+    names = [part for part in where if part not in ("body", "query", "path")]
+    for number, part in enumerate(names):
+        is_last = number == len(names) - 1
+        member = (
+            isinstance(body, dict) and part in body and not _is_tag(names[number + 1 :], part, body)
+        )
+        item = isinstance(body, list) and isinstance(part, int) and part < len(body)
+        if member or item:
             path.append(str(part))
             body = body[part]
-        elif part == last and isinstance(body, dict):  # it is missing
+        elif is_last and is_absent:
             path.append(str(part))
     return ".".join(path)[:200] or None
+
+
+def _is_tag(rest: Sequence[int | str], part: int | str, body: dict) -> bool:
+    """Whether a name that is also a field's is that of an alternative: `image_url` comes twice."""
+    return body.get("type") == part and part in rest[:1]

@@ -22,10 +22,15 @@ MAX_JSON = 4 * 2**20
 MAX_TOOL_CALL = 64 * 2**20
 """Bytes of an assistant's call: it may hold a picture."""
 
+TOOL = "detect_objects"
+"""The endpoint that assistants call. Gradio's client for JavaScript calls it by `_RUN`, as it has
+no place in Gradio's queue."""
+
 _API = "/gradio_api"
 _MCP = f"{_API}/mcp"
 _FILE = f"{_API}/file="
 _UPLOAD = f"{_API}/upload"
+_RUN = f"{_API}/run/{TOOL}"
 
 OPEN = (
     "/",
@@ -68,6 +73,8 @@ OPEN = (
     f"{_API}/call/v2/{{api_name}}",
     f"{_API}/call/v2/{{api_name}}/",
     f"{_API}/call/v2/{{api_name}}/{{event_id}}",
+    _RUN,
+    f"{_RUN}/",
     f"{_API}/file={{path_or_url:path}}",
     _UPLOAD,
     _MCP,
@@ -133,6 +140,9 @@ class GradioMiddleware:
         if not is_open(path):
             await drain_body(receive, headers)
             raise Refusal(404, _CLOSED)
+        if path == _MCP:  # a redirect loses what does not follow it
+            path = f"{_MCP}/"
+            scope = {**scope, "path": path, "raw_path": path.encode()}
         if path.startswith(_FILE):
             self._check_file(path.removeprefix(_FILE))
             send = _with_sandbox_headers(send)
@@ -141,7 +151,7 @@ class GradioMiddleware:
         elif path == _UPLOAD:
             await self._uploads(scope, receive, send, address)
         else:
-            limit = MAX_TOOL_CALL if path.startswith(_MCP) else MAX_JSON
+            limit = MAX_TOOL_CALL if path.startswith((_MCP, _RUN)) else MAX_JSON
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if not path.startswith("/login") and kind not in ("application/json", ""):
                 await drain_body(receive, headers)

@@ -17,6 +17,9 @@ FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-p
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
+_PROBES = ("/healthz", "/readyz")
+"""What an orchestrator asks by whatever name or address it knows; it gives nothing away."""
+
 log = logging.getLogger(__name__)
 
 
@@ -63,6 +66,8 @@ class HostMiddleware:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> str | None:
+        if scope["type"] == "http" and scope["path"] in _PROBES and scope["method"] in _SAFE:
+            return None
         headers = Headers(scope=scope)
         host = _host(headers.get("host", ""))
         if (self._is_local or self._trusted) and not self._is_ours(host):

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ..settings import Settings
-from .auth import Keys
+from .auth import Keys, sent_key
 
 GUARDED = ("/gradio_api/mcp", "/gradio_api/upload")
 
@@ -55,9 +55,10 @@ class LoginMiddleware:
             cookie = cookies.get(f"{kind}-{gradio.cookie_id}")
             if cookie and cookie.value in gradio.tokens:
                 return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self._keys.has(given.strip())
+        authorization = headers.get("authorization", "")
+        if key := sent_key(authorization, headers.get("x-api-key", "")):
+            return self._keys.has(key)
+        scheme, _, given = authorization.partition(" ")
         return scheme.lower() == "basic" and self._is_user(given.strip())
 
     def _is_user(self, given: str) -> bool:

@@ -101,7 +101,10 @@ class GatewayMiddleware:
         try:
             self._check_open()
             context.client = self._keys.client(
-                headers.get("authorization", ""), address, self._is_here(headers, address)
+                headers.get("authorization", ""),
+                address,
+                self._is_here(headers, address),
+                headers.get("x-api-key", ""),
             )
         except DemoError:
             await drain_body(receive, headers)

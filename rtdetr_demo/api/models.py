@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from ..checkpoints.catalog import BUNDLED, CATALOGUE, describe
 from ..serving.service import Service
-from .errors import documented
+from .errors import Error, documented
 
 
 class PublishedNumbers(BaseModel):
@@ -84,7 +84,7 @@ def routes(service: Service) -> APIRouter:
     @router.get(
         "/v1/models/{model:path}",
         response_model=Model,
-        responses=documented(401, 404, 500, 503),
+        responses={**documented(401, 404, 500, 503), "default": {"model": Error}},
         summary="One checkpoint",
     )
     def model(model: str) -> dict:

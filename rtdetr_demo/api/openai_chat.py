@@ -9,57 +9,58 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, StrictInt
 
 from .dispatch import DetectionRequest, Dispatcher
-from .errors import Refusal
 from .openai_common import (
     ANSWERS,
     Conversation,
-    Other,
-    Plain,
+    OtherMessage,
+    PlainFormat,
     StreamOptions,
+    begin,
     event_of,
     json_only,
-    last_user_message,
+    latest_turn,
     new_id,
     respond,
 )
-from .schemas import PIXELS, Form, ImageUrl, JsonSchema, example
+from .openai_tools import Function
+from .schemas import PIXELS, ImageUrl, JsonSchema, OpenForm, example
 
 DONE = "data: [DONE]\n\n"
 
 
-class TextPart(Form):
+class TextPart(OpenForm):
     type: Literal["text"]
     text: str
 
 
-class ImagePart(Form):
+class ImagePart(OpenForm):
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: ImageUrl | str
 
     @property
     def address(self) -> str:
-        return self.image_url.url
+        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
-class UserMessage(Form):
+class UserMessage(OpenForm):
     role: Literal["user"]
     content: str | Annotated[list[Part], Field(min_length=1, max_length=256)]
     name: str | None = None
 
 
-Message = Annotated[UserMessage | Other, Field(discriminator="role")]
+Message = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
 
 
-class SchemaFormat(Form):
+class JsonSchemaFormat(OpenForm):
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
 
 class ChatRequest(Conversation):
-    """The last user message carries the pictures; its text may state settings."""
+    """The latest pictures of the user are looked at; the newest text may state settings."""
 
     model_config = example(
         messages=[
@@ -70,16 +71,18 @@ class ChatRequest(Conversation):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     stream_options: StreamOptions | None = None
-    response_format: Annotated[Plain | SchemaFormat, Field(discriminator="type")] | None = None
+    response_format: (
+        Annotated[PlainFormat | JsonSchemaFormat, Field(discriminator="type")] | None
+    ) = None
     n: Annotated[StrictInt, Field(ge=1, le=1)] | None = Field(
         None, description="A detector has one answer."
     )
     seed: StrictInt | None = Field(None, description="Every answer is the same for the same seed.")
 
     @property
-    def schema_asked(self) -> JsonSchema | None:
-        asked = self.response_format
-        return asked.json_schema if isinstance(asked, SchemaFormat) else None
+    def answer_schema(self) -> JsonSchema | None:
+        form = self.response_format
+        return form.json_schema if isinstance(form, JsonSchemaFormat) else None
 
 
 class Usage(BaseModel):
@@ -91,17 +94,31 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+class CalledFunction(BaseModel):
+    name: str
+    arguments: str = Field(description="JSON that follows the function's parameters.")
+
+
+class ToolCall(BaseModel):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AnswerMessage(BaseModel):
     role: Literal["assistant"]
-    content: str = Field(description="JSON: see the schema Pictures.")
+    content: str | None = Field(
+        description="JSON: see the schema Pictures; null where a function is called."
+    )
     refusal: None
+    tool_calls: list[ToolCall] | None = None
 
 
 class Choice(BaseModel):
     index: int
     message: AnswerMessage
     logprobs: None
-    finish_reason: Literal["stop"]
+    finish_reason: Literal["stop", "tool_calls"]
 
 
 class ChatCompletion(BaseModel):
@@ -123,19 +140,22 @@ def routes(dispatcher: Dispatcher) -> APIRouter:
         dependencies=[Depends(json_only)],
         summary="Detect objects, as a chat completion",
     )
-    async def create(body: ChatRequest, request: Request) -> Response:
-        if body.stream_options and not body.stream:
-            raise Refusal(
-                400, "`stream_options` needs `stream`.", "invalid_value", "stream_options"
-            )
-        sources, text = last_user_message(body.messages, "messages", "image_url")
-        submission = dispatcher.submit(request.state.context, body.model, sources, body, text)
+    async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
+        turn = latest_turn(body.messages, "messages", "image_url")
+        submission, form = await begin(
+            dispatcher,
+            request.state.context,
+            body,
+            turn,
+            body.answer_schema,
+            "response_format",
+        )
         return await respond(
             submission,
             body,
-            body.schema_asked,
-            _completion,
-            lambda taken, content: _chunks(taken, content, body.stream_options),
+            form,
+            lambda taken, content: _completion(taken, content, form.function),
+            lambda taken, content: _chunks(taken, content, body.stream_options, form.function),
         )
 
     return router
@@ -149,9 +169,26 @@ def _usage(request: DetectionRequest) -> dict[str, int]:
     }
 
 
-def _completion(request: DetectionRequest, content: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": content, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+def _call(function: Function, arguments: str) -> dict[str, Any]:
+    return {
+        "id": new_id("call_"),
+        "type": "function",
+        "function": {"name": function.name, "arguments": arguments},
+    }
+
+
+def _completion(
+    request: DetectionRequest, content: str, function: Function | None
+) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if function:
+        message |= {"content": None, "tool_calls": [_call(function, content)]}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": "tool_calls" if function else "stop",
+    }
     return {
         "id": new_id("chatcmpl-"),
         "object": "chat.completion",
@@ -163,7 +200,10 @@ def _completion(request: DetectionRequest, content: str) -> dict[str, Any]:
 
 
 async def _chunks(
-    request: DetectionRequest, content: AsyncIterator[str], options: StreamOptions | None
+    request: DetectionRequest,
+    content: AsyncIterator[str],
+    options: StreamOptions | None,
+    function: Function | None,
 ) -> AsyncIterator[str]:
     with_usage = options is not None and bool(options.include_usage)
     frame: dict[str, Any] = {
@@ -174,15 +214,19 @@ async def _chunks(
         **({"usage": None} if with_usage else {}),
     }
 
-    def chunk(delta: dict[str, str], finish_reason: str | None = None) -> str:
+    def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return event_of({**frame, "choices": [choice]})
 
-    role = {"role": "assistant"}
+    first: dict[str, Any] = {"role": "assistant"}
     async for piece in content:
-        yield chunk({**role, "content": piece})
-        role = {}
-    yield chunk({}, "stop")
+        if function:
+            delta = {"content": None, "tool_calls": [{"index": 0, **_call(function, piece)}]}
+        else:
+            delta = {"content": piece}
+        yield chunk({**first, **delta})
+        first = {}
+    yield chunk({}, "tool_calls" if function else "stop")
     if with_usage:
         yield event_of({**frame, "choices": [], "usage": _usage(request)})
     yield DONE

@@ -3,86 +3,108 @@
 import asyncio
 import json
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
-from referencing import Registry
 
 from ..errors import DemoError
-from .dispatch import DetectionRequest, Source
+from .auth import RequestContext
+from .dispatch import DetectionRequest, Dispatcher, Source
 from .errors import Refusal, documented, error_body
-from .schemas import MAX_PICTURES, Form, JsonSchema, Settings
-
-_SCHEMA_SECONDS = 2.0
+from .openai_fields import check_fields, unknown_fields
+from .openai_tools import Function, forced_function
+from .projection import Projection
+from .prompt import read_settings
+from .schemas import MAX_PICTURES, JsonSchema, OpenForm, Settings, Share
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     **documented(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
 }
 
+_UPTO_TWO = Annotated[StrictInt, Field(ge=0, le=2)] | Annotated[StrictFloat, Field(ge=0, le=2)]
 
-class Other(BaseModel):
-    """What else was said in a conversation; a detector does not read it."""
+
+class OtherMessage(BaseModel):
+    """What others said in a conversation. Of a system message the settings are read."""
 
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["system", "developer", "assistant"]
+    role: Literal["system", "developer", "assistant", "tool", "function"]
     content: str | list[Any] | None = None
 
 
 class Conversation(Settings):
+    model_config = ConfigDict(extra="allow")
+
     model: Annotated[str, Field(min_length=1, max_length=500)]
     stream: StrictBool | None = None
-    temperature: Annotated[StrictInt | StrictFloat, Field(ge=0, le=2)] | None = Field(
+    temperature: _UPTO_TWO | None = Field(
         None, description="Accepted and without effect: nothing is sampled."
     )
-    top_p: Annotated[StrictInt | StrictFloat, Field(ge=0, le=1)] | None = Field(
+    top_p: Share | None = Field(
         None, description="Accepted and without effect: nothing is sampled."
     )
     user: str | None = None
-    metadata: dict[str, str] | None = None
-    store: Literal[False] | None = Field(None, description="Nothing is stored.")
+    metadata: dict[str, Any] | None = None
+    store: StrictBool | None = Field(
+        None, description="Accepted and without effect: nothing is stored."
+    )
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="Functions; one that `tool_choice` forces is called with the answer."
+    )
+    tool_choice: str | dict[str, Any] | None = Field(
+        None, description="The function to call, “required” where there is one, or “none”."
+    )
 
 
-class Plain(Form):
+class PlainFormat(OpenForm):
     type: Literal["text", "json_object"]
 
 
-class StreamOptions(Form):
+class StreamOptions(OpenForm):
     include_usage: StrictBool | None = None
-    include_obfuscation: Literal[False] | None = None
 
 
-def last_user_message(messages: Sequence[Any], param: str, kind: str) -> tuple[list[Source], str]:
-    """The pictures (parts of type `kind`) and the text of the last message by the user.
+@dataclass(frozen=True)
+class Turn:
+    """What a conversation asks: its latest pictures, its newest text, and what the system said."""
 
-    Raises Refusal where there is none, or not from 1 to `MAX_PICTURES` pictures in it.
+    pictures: list[Source]
+    text: str
+    system: str
+
+
+def latest_turn(messages: Sequence[Any], param: str, kind: str, system: str = "") -> Turn:
+    """The turn to answer; a message without pictures (parts of type `kind`) asks about those of
+    the latest one that has some.
+
+    `system`: instructions that precede the messages. Raises Refusal where there is no message by
+    the user, or not from 1 to `MAX_PICTURES` pictures.
     """
-    last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
-    if last is None:
+    spoken = [i for i, message in enumerate(messages) if _role(message) == "user"]
+    if not spoken:
         raise Refusal(400, "There is no user message.", "missing_required_parameter", param)
-    content, where = messages[last].content, f"{param}.{last}.content"
-    parts = content if isinstance(content, list) else []
-    sources = [
-        Source(part.address, f"{where}.{k}.image_url")
-        for k, part in enumerate(parts)
-        if part.type == kind
-    ]
-    if not sources:
+    shown = [i for i in spoken if any(part.type == kind for part in _parts(messages[i]))]
+    if not shown:
         raise Refusal(
             400,
-            f"The last user message has no picture. Add a part of type {kind}.",
+            f"The last user message has no picture, nor has one before it. Add a part of type "
+            f"{kind}.",
             "missing_image",
-            where,
+            f"{param}.{spoken[-1]}.content",
         )
+    where = f"{param}.{shown[-1]}.content"
+    sources = [
+        Source(part.address, f"{where}.{k}.image_url")
+        for k, part in enumerate(_parts(messages[shown[-1]]))
+        if part.type == kind
+    ]
     if len(sources) > MAX_PICTURES:
         raise Refusal(
             400,
@@ -90,7 +112,27 @@ def last_user_message(messages: Sequence[Any], param: str, kind: str) -> tuple[l
             "too_many_images",
             where,
         )
-    return sources, "\n".join(part.text for part in parts if part.type != kind)
+    said = [_text(one) for one in messages if _role(one) in ("system", "developer")]
+    return Turn(sources, _text(messages[spoken[-1]]), "\n".join([system, *said]))
+
+
+def _role(message: Any) -> str | None:
+    return getattr(message, "role", None)
+
+
+def _parts(message: Any) -> list[Any]:
+    return message.content if isinstance(message.content, list) else []
+
+
+def _text(message: Any) -> str:
+    """The text of a message, of the user's checked parts or of others' unchecked ones."""
+    if isinstance(message.content, str):
+        return message.content
+    texts = [
+        part.get("text") if isinstance(part, dict) else getattr(part, "text", None)
+        for part in _parts(message)
+    ]
+    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 class Json(JSONResponse):
@@ -115,18 +157,80 @@ def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(14)
 
 
+@dataclass(frozen=True)
+class AnswerForm:
+    """How an answer is put: as the arguments of a function, in a schema, or as it is."""
+
+    function: Function | None = None
+    projection: Projection | None = None
+
+
+async def begin(
+    dispatcher: Dispatcher,
+    context: RequestContext,
+    body: Conversation,
+    turn: Turn,
+    schema: JsonSchema | None,
+    param: str,
+) -> tuple[AbstractAsyncContextManager[DetectionRequest], AnswerForm]:
+    """The submission of a conversation's turn, and the form of its answer.
+
+    `schema` is the response format's, `param` where it stands. Settings in fields win over the
+    newest text's, and these over the system's. Raises Refusal.
+    """
+    check_fields(body)
+    if ignored := unknown_fields(body):
+        context.facts["ignored"] = ignored
+    function = forced_function(body.tools, body.tool_choice)
+    projection = None
+    if function is not None:
+        projection = await asyncio.to_thread(
+            Projection, function.parameters, function.name, function.param, len(turn.pictures)
+        )
+    elif schema is not None and schema.schema_ is not None:
+        projection = await asyncio.to_thread(
+            Projection, schema.schema_, schema.name, param, len(turn.pictures)
+        )
+    settings = _settings(dispatcher, body, turn, projection)
+    submission = dispatcher.submit(context, body.model, turn.pictures, settings)
+    return submission, AnswerForm(function, projection)
+
+
+def _settings(
+    dispatcher: Dispatcher, body: Conversation, turn: Turn, projection: Projection | None
+) -> Settings:
+    detector = dispatcher.detector(body.model)
+    stated: dict[str, Any] = {}
+    for text in (turn.system, turn.text):
+        stated |= read_settings(text, detector.class_names, detector.depth)
+    stated |= body.given()
+    if projection and projection.labels is not None and "classes" not in stated:
+        stated["classes"] = [
+            name for name in detector.class_names if name.lower() in projection.labels
+        ]
+        if not stated["classes"]:
+            raise Refusal(
+                422,
+                f"None of the schema's labels is a class of {detector.checkpoint}. It knows: "
+                f"{', '.join(detector.class_names)}.",
+                "unknown_class",
+                projection.param,
+            )
+    return Settings.model_validate(stated)
+
+
 async def content_chunks(
-    request: DetectionRequest, schema: JsonSchema | None
+    request: DetectionRequest, projection: Projection | None
 ) -> AsyncIterator[str]:
     """The answer (`schemas.Pictures`) as JSON text: one chunk for each picture, when it is ready.
 
-    With a schema it comes in one chunk, checked against it. Raises DemoError.
+    In a schema's form it comes in one chunk. Raises DemoError.
     """
     head = '{"settings": ' + json.dumps(request.settings()) + ', "results": ['
-    if schema is not None:
-        whole = {"settings": request.settings(), "results": [await one for one in request.answers]}
-        await asyncio.to_thread(_check, whole, schema)
-        yield json.dumps(whole)
+    if projection is not None:
+        results = [await answer for answer in request.answers]
+        whole = {"settings": request.settings(), "results": results}
+        yield json.dumps(await asyncio.to_thread(projection.apply, whole))
         return
     for answer in request.answers:
         yield head + json.dumps(await answer)
@@ -134,52 +238,10 @@ async def content_chunks(
     yield "]}"
 
 
-def _check(content: dict[str, Any], schema: JsonSchema) -> None:
-    """Raises Refusal where the client's schema is not one that our answers meet."""
-    try:
-        Draft202012Validator.check_schema(schema.schema_ or {})
-        _bounded_validator()(schema.schema_ or {}, registry=Registry()).validate(content)
-    except ValidationError as error:
-        raise Refusal(
-            422,
-            f"The answer does not fit the schema “{schema.name}” at {error.json_path}: its form is "
-            "fixed, see the schema Pictures at /docs. Send that schema, or json_object.",
-            "unsupported_schema",
-            "response_format",
-        ) from None
-    except Exception:
-        # No schema at all, references to nowhere or without end: there is no end of kinds.
-        raise Refusal(
-            400, "This JSON schema cannot be used.", "invalid_schema", "response_format"
-        ) from None
-
-
-def _bounded_validator() -> type[Draft202012Validator]:
-    """A validator for one use, which gives up on what could keep it busy for ever."""
-    end = time.monotonic() + _SCHEMA_SECONDS
-
-    def timed(check: Callable) -> Callable:
-        def run(*arguments: Any) -> Iterator:
-            if time.monotonic() > end:
-                raise TimeoutError
-            yield from check(*arguments) or ()
-
-        return run
-
-    def refuse(*_: Any) -> Iterator:
-        raise ValueError("a client's regular expression may run for ever")
-
-    checks = {name: timed(check) for name, check in Draft202012Validator.VALIDATORS.items()}
-    return extend(
-        Draft202012Validator,
-        {**checks, "$dynamicRef": refuse, "pattern": refuse, "patternProperties": refuse},
-    )
-
-
 async def respond(
     submission: AbstractAsyncContextManager[DetectionRequest],
     body: Conversation,
-    schema: JsonSchema | None,
+    form: AnswerForm,
     whole: Callable[[DetectionRequest, str], dict[str, Any]],
     events: Callable[[DetectionRequest, AsyncIterator[str]], AsyncIterator[str]],
 ) -> Response:
@@ -188,13 +250,13 @@ async def respond(
 
     async def stream() -> AsyncIterator[str]:
         async with submission as request:
-            async for event in events(request, content_chunks(request, schema)):
+            async for event in events(request, content_chunks(request, form.projection)):
                 yield event
 
     if body.stream:
         return await streaming_response(stream())
     async with submission as request:
-        text = "".join([chunk async for chunk in content_chunks(request, schema)])
+        text = "".join([chunk async for chunk in content_chunks(request, form.projection)])
         return Json(whole(request, text))
 
 

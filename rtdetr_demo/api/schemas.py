@@ -1,15 +1,17 @@
 """What every way of asking has in common: the settings, and the answer's form."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -39,17 +41,48 @@ class Form(BaseModel):
         return given
 
 
+class OpenForm(Form):
+    """The base of what clients of OpenAI's API may send; unknown fields are kept apart, in
+    `model_extra`, and have no effect."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def split_names(names: Any) -> Any:
+    """The names in a string with commas; anything else as it is."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",") if name.strip()]
+    return names
+
+
+_NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1000}
+
+ClassNames = Annotated[
+    list[str],
+    Field(min_length=1, max_length=1000),
+    BeforeValidator(split_names),
+    WithJsonSchema({"anyOf": [_NAMES, {"type": "string", "pattern": "[^, ]"}]}),
+]
+"""Names of classes: a list, or a string with commas."""
+
+Share = (
+    Annotated[StrictFloat, Field(ge=0, le=1)] | Annotated[StrictInt, Field(ge=0, le=1)]
+)  # a bound on the union would not be one of the JSON schema
+
+
 class Settings(Form):
     """What may be set for a request; what is left out is as the server has it."""
 
     decoder_layers: Annotated[StrictInt, Field(ge=1, le=64)] | None = Field(
         None, description="Decoder layers to run: 1 to the checkpoint's depth (default: all)."
     )
-    threshold: Annotated[StrictFloat | StrictInt, Field(ge=0, le=1)] | None = Field(
+    threshold: Share | None = Field(
         None, description="Score that a detection must exceed (default: 0.5)."
     )
-    classes: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
-        None, description="Only detections of these classes, by name (default: all)."
+    classes: ClassNames | None = Field(
+        None,
+        description="Only detections of these classes, by name in any case: a list, or a string "
+        "with commas (default: all).",
     )
     max_detections: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
         None, description="At most so many detections a picture, the best (default: all)."
@@ -76,14 +109,14 @@ def example(**body: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [{"model": "bundled", **body}]})
 
 
-class ImageUrl(Form):
+class ImageUrl(OpenForm):
     url: str = Field(description="An http(s) address, or a data: URI with base64.")
-    detail: Literal["auto", "low", "high", "original"] | None = Field(
+    detail: str | None = Field(
         None, description="Accepted and without effect: the model has one input size."
     )
 
 
-class JsonSchema(Form):
+class JsonSchema(OpenForm):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     schema_: dict[str, Any] | None = Field(None, alias="schema")
@@ -92,13 +125,18 @@ class JsonSchema(Form):
     @field_validator("schema_")
     @classmethod
     def _is_small(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            size = len(json.dumps(schema, allow_nan=False))
-        except (ValueError, RecursionError):
-            raise PydanticCustomError("schema", "This JSON schema cannot be used") from None
-        if size > MAX_SCHEMA:
-            raise PydanticCustomError("schema", f"Schemas end at {MAX_SCHEMA} characters here")
+        if problem := schema_problem(schema):
+            raise PydanticCustomError("schema", problem)  # type: ignore[arg-type]
         return schema
+
+
+def schema_problem(schema: dict[str, Any] | None) -> str | None:
+    """Why a client's JSON schema cannot be looked at; None where it can."""
+    try:
+        size = len(json.dumps(schema, allow_nan=False))
+    except (ValueError, RecursionError):
+        return "This JSON schema cannot be used"
+    return f"Schemas end at {MAX_SCHEMA} characters here" if size > MAX_SCHEMA else None
 
 
 # --- Answers --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ name, and takes a thousand files at once.
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -29,10 +31,15 @@ from .limits import ClientDisconnected, drain_body
 MAX_FILES = 16
 MAX_UPLOADS = 32
 OWN_UPLOADS = 4
-"""Uploads that are under way at once, in all and of one address."""
+"""Uploads that are taken at once, in all and of one address; the next ones wait."""
+OWN_WAITING = 128
+"""Uploads of one address that may wait, unread: gradio_client sends a burst's files all at once."""
+WAIT_SECONDS = 60.0
+"""How long an upload may wait."""
 MAX_HELD = 400
 """Uploads whose files lie there at once."""
 
+_TOO_MANY = "Too many uploads are under way. Wait for one of them to end."
 _FIELD = "files"
 _MARGIN = 2**20
 """Bytes of a request besides its files."""
@@ -63,6 +70,8 @@ class Uploads:
         self._held: dict[str, Path] = {}
         self._guard = threading.Lock()
         self._under_way: Counter[str] = Counter()
+        self._all = asyncio.Semaphore(MAX_UPLOADS)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
         """Answer one upload with the paths of its files.
@@ -78,16 +87,23 @@ class Uploads:
             if size > self._max_bytes + _MARGIN:
                 raise self._too_large()
             self.scratch.check_room(2 * size)
-            if self._under_way[client] >= OWN_UPLOADS or self._under_way.total() >= MAX_UPLOADS:
-                raise TooManyRequests(
-                    "Too many uploads are under way. Wait for one of them to end."
-                )
+            if self._under_way[client] >= OWN_UPLOADS + OWN_WAITING:
+                raise TooManyRequests(_TOO_MANY)
         except Exception:
             await drain_body(receive, headers)
             raise
+        own = self._turns.setdefault(client, asyncio.Semaphore(OWN_UPLOADS))
         self._under_way[client] += 1
         try:
-            paths = await self._take(receive, headers, client)
+            async with contextlib.AsyncExitStack() as turn:
+                try:
+                    async with asyncio.timeout(WAIT_SECONDS):
+                        await turn.enter_async_context(own)
+                        await turn.enter_async_context(self._all)
+                except TimeoutError:
+                    await drain_body(receive, headers)
+                    raise TooManyRequests(_TOO_MANY) from None
+                paths = await self._take(receive, headers, client)
         finally:
             self._under_way -= Counter([client])
         await JSONResponse(paths)(scope, receive, send)

@@ -171,15 +171,23 @@ def _what_it_is(content: bytes) -> str:
 
 
 def read_data_uri(uri: str) -> bytes:
-    """The bytes of a data: URI with base64. Raises BadInput or TooLarge."""
+    """The bytes of a data: URI with base64, in the forms in which programs write it.
+
+    White space anywhere, missing padding and the URL-safe alphabet are accepted. Raises BadInput or
+    TooLarge.
+    """
     head, comma, body = uri.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
+    if not comma or not head.lower().rstrip().endswith(";base64"):
         raise BadInput(
             "A data URI has the form data:image/...;base64,... : send the picture as one of these."
         )
-    if len(body) > MAX_BYTES * 4 / 3 + 4:
+    encoded = "".join(body.split()).translate(_URL_SAFE).rstrip("=")
+    if len(encoded) > MAX_BYTES * 4 / 3 + 4:
         raise TooLarge(f"This picture is over {MAX_BYTES // 2**20} MB. Send a smaller one.")
     try:
-        return base64.b64decode(body, validate=True)
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise BadInput("The base64 of this data URI is damaged. Encode the picture anew.") from None
+
+
+_URL_SAFE = str.maketrans("-_", "+/")

@@ -7,7 +7,7 @@ from ..predictions import check_threshold
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import sent_file, source_of
-from .rpc import run_for_visitor, visitor
+from .rpc import DEFAULT_THRESHOLD, run_for_visitor, visitor
 
 
 def add_api(service: Service, results: ResultStore) -> None:
@@ -17,7 +17,7 @@ def add_api(service: Service, results: ResultStore) -> None:
         image: gr.FileData | dict,
         checkpoint: str | None = None,
         decoder_layers: int | None = None,
-        threshold: float = 0.5,
+        threshold: float | None = DEFAULT_THRESHOLD,
     ) -> dict:
         """Detect objects in a picture.
 
@@ -25,14 +25,14 @@ def add_api(service: Service, results: ResultStore) -> None:
             image: The picture: JPEG, PNG, WebP, GIF, TIFF or HEIC.
             checkpoint: A checkpoint of the picker; the one that serves by default.
             decoder_layers: Decoder layers to run, from 1 to the checkpoint's depth (default: all).
-            threshold: Score that a detection must exceed, 0 to 1.
+            threshold: Score that a detection must exceed, 0 to 1 (default: 0.5).
         Returns:
             The checkpoint, the layers that ran, the picture's size, the detections in the form of
             transformers' object-detection pipeline, and the milliseconds that each stage took.
         """
 
         def work() -> dict:
-            lowest = check_threshold(threshold)
+            lowest = check_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
             source = source_of(sent_file(image), service, results)
             params = Params(checkpoint, decoder_layers)
             predictions = service.engine.submit(visitor(), source, params).result()

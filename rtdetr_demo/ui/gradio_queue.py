@@ -9,7 +9,7 @@ from gradio.queueing import Event
 from gradio.queueing import Queue as GradioQueue
 
 MAX_CALLS = 512
-OWN_CALLS = 32
+OWN_CALLS = 128
 """Calls that wait, run, or whose answers nobody has read: in all and of one address. Gradio forgets
 sessions past 2,000, and its queue stops where it has an answer for one that it has forgotten."""
 

@@ -67,14 +67,14 @@ def add_inspect_api(service: Service, results: ResultStore) -> None:
     """Add `/inspect` to the current Blocks."""
 
     async def inspect(
-        image: gr.FileData | dict, checkpoint: str | None = None, rank: int = 1
+        image: gr.FileData | dict, checkpoint: str | None = None, rank: int | None = 1
     ) -> dict:
-        """Why the model found an object: where it was born, how it was refined, where it looked.
+        """Why the model found an object: its query's origin, refinement and attention.
 
         Parameters:
             image: The picture: JPEG, PNG, WebP, GIF, TIFF or HEIC.
             checkpoint: A checkpoint of the picker; the one that serves by default.
-            rank: Which object, by its score after the last layer: 1 is the best.
+            rank: Which object, by its score after the last layer: 1 is the best (default: 1).
         Returns:
             The encoder's scores, every query's box at every layer, the energy of the maps, and for
             the object's query its sampling points, its classes and its rivals.
@@ -83,7 +83,7 @@ def add_inspect_api(service: Service, results: ResultStore) -> None:
         def work() -> dict:
             source = source_of(sent_file(image), service, results)
             found = service.engine.inspect(visitor(), source, Params(checkpoint)).result()
-            return found.to_json(found.ranked(rank))
+            return found.to_json(found.ranked(1 if rank is None else rank))
 
         return await run_for_visitor(service.engine, work)
 

@@ -63,9 +63,14 @@ def uploaded_file(path: str, service: Service) -> Path:
 def sent_file(image: Any) -> Detect:
     """A file as gradio_client sends it: uploaded (a path among the uploads) or by address."""
     path = image.get("path") if isinstance(image, dict) else image
-    if not isinstance(path, str):
-        raise BadInput("Send the picture as a file: with gradio_client, as handle_file(...).")
-    return Detect(url=path) if path.startswith(("http://", "https://")) else Detect(path=path)
+    if isinstance(path, str) and path.startswith(("http://", "https://")):
+        return Detect(url=path)
+    # A bare path is one of the caller's own machine.
+    if not isinstance(image, dict) or not isinstance(path, str):
+        raise BadInput(
+            "Send the picture as a file: with gradio_client, use handle_file(...) round its path."
+        )
+    return Detect(path=path)
 
 
 def inside(folder: Path, path: Path) -> Path:

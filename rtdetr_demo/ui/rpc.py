@@ -17,6 +17,9 @@ from ..engine.requests import Params
 from ..errors import INTERNAL_ERROR, DemoError
 from ..serving.jobs import Jobs
 
+DEFAULT_THRESHOLD = 0.5
+"""Of the endpoints of Gradio's API."""
+
 log = logging.getLogger(__name__)
 
 
