@@ -50,7 +50,7 @@ def test_a_clip_goes_in_and_an_annotated_one_comes_out(browser: Browser, app: Ap
     for name, link in zip(FILES, viewer.panel.locator(".downloads a").all(), strict=True):
         with viewer.page.expect_download() as caught:
             link.click()
-        assert caught.value.suggested_filename == f"clip-{name}"
+        assert caught.value.suggested_filename == name
         assert Path(caught.value.path()).stat().st_size > 0
     assert viewer.panel.locator(".lane").count() >= 1
     viewer.close()
