@@ -109,11 +109,12 @@ class RtVideoPanel extends AppElement {
   shownOutcome = null;
 
   /** @param {Outcome} outcome */
-  #outcome({ frames, cancelled, crossed, files, labels, colors, seen, ran }) {
+  #outcome({ frames, cancelled, crossed, notes, files, labels, colors, seen, ran }) {
     this.$(".done").textContent =
       (cancelled ? "Cancelled: " : "Done: ") +
       `${frames} frames.` +
-      (ran.line === null ? "" : ` Crossed downwards: ${crossed[0]}, upwards: ${crossed[1]}.`);
+      (ran.line === null ? "" : ` Crossed downwards: ${crossed[0]}, upwards: ${crossed[1]}.`) +
+      (notes ?? []).map((note) => ` ${note}`).join("");
     this.$(".downloads").innerHTML = Object.entries(files)
       .map(
         ([name, path]) =>
