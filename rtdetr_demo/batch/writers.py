@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -226,13 +227,17 @@ def _write_yolo(out: Path, rows: Rows, run: RunInfo) -> None:
         names = (f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(run.class_names))
         (out / "data.yaml").write_text(f"nc: {len(run.class_names)}\nnames:\n{''.join(names)}")
         if "classes" not in stems:
-            lines = (f"{name}\n" for name in run.class_names)
-            (out / "classes.txt").write_text("".join(lines), encoding="utf-8")
+            text = "".join(f"{name}\n" for name in run.class_names)
+            (out / "classes.txt").write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from None
-    for name, some in (("errors.csv", errors), ("notes.csv", notes)):
-        if some:
-            _write_whole(out / name, lambda file, some=some: csv.writer(file).writerows(some))
+    for name, lines in (("errors.csv", errors), ("notes.csv", notes)):
+        if lines:
+            _write_whole(out / name, partial(_write_table, lines))
+
+
+def _write_table(lines: Iterable[tuple[str, ...]], file: IO[str]) -> None:
+    csv.writer(file).writerows(lines)
 
 
 def _write_parquet_file(out: Path, rows: Rows, run: RunInfo) -> None:

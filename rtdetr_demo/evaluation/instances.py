@@ -17,7 +17,7 @@ FIELDS = {
 def read_instances(path: Path) -> dict[str, Any]:
     """A COCO annotation file as it stands. Raises BadInput where it is none."""
     try:
-        instances = json.loads(path.read_text(encoding="utf-8"))
+        instances = json.loads(path.read_bytes())  # UTF-8 or UTF-16, with a mark or not
     except OSError as error:
         raise BadInput(f"{path} could not be read: {error.strerror}.") from None
     except ValueError:

@@ -46,10 +46,9 @@ def _converted(image: Image.Image, content: bytes) -> Image.Image:
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
         ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
-    converted = image
     if image.mode != "RGB" or not _changes_nothing(transform):
-        converted = ImageCms.applyTransform(image, transform)
-    return converted if alpha is None else _with_alpha(converted, alpha)
+        image = ImageCms.applyTransform(image, transform) or image
+    return image if alpha is None else _with_alpha(image, alpha)
 
 
 def _with_alpha(image: Image.Image, alpha: Image.Image) -> Image.Image:

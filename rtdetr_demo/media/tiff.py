@@ -102,7 +102,7 @@ def read_tiff(content: bytes, check_size: Callable[[tuple[int, int]], None]) -> 
 
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
-            page = file.pages[0]
+            page = file.pages.first
             check_size((page.imagewidth, page.imagelength))
             _check_supported(page)
             samples = page.asarray(maxworkers=1)

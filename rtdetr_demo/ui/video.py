@@ -102,6 +102,7 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
                 "labels": labels,
                 "colors": [[color := class_color(label), text_color(color)] for label in labels],
                 "crossed": [summary.crossed_down, summary.crossed_up],
+                "notes": summary.notes,
                 "files": {name: f"gradio_api/file={job.folder / name}" for name in FILES},
             }
         return answer

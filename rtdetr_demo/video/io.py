@@ -271,9 +271,13 @@ class Writer:
     def picture(self, frame: Frame) -> None:
         """Encode a frame; odd sizes lose a row or column, which H.264 cannot hold."""
         height, width = (side // 2 * 2 for side in frame.pixels.shape[:2])
+        pixels = frame.pixels[:height, :width]
         if not self._started:
             self._begin(width, height, frame.colors)
-        coded = to_coded(frame.pixels[:height, :width], self._colors)
+        elif (width, height) != (self._video.width, self._video.height):
+            # A stream may change its size on the way, an MP4 of H.264 may not.
+            pixels = cv2.resize(pixels, (self._video.width, self._video.height))
+        coded = to_coded(pixels, self._colors)
         coded.pts, coded.time_base = frame.pts, self._video.codec_context.time_base
         self._mux(self._video.encode(coded))
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from ..errors import Cancelled, DiskFull
+from ..media.exporters import csv_text
 from ..predictions import Predictions
 from .io import Frame, Reader, Writer
 from .options import FILES, Limits, Options, Progress, Summary
@@ -254,7 +255,8 @@ class _Tables:
         )
         for one in tracked:
             box = [round(v, 1) for v in one.found[3:]]
-            row = [frame.index, moment, one.id, one.found.label, round(one.found.score, 4), *box]
+            label = csv_text(one.found.label)
+            row = [frame.index, moment, one.id, label, round(one.found.score, 4), *box]
             self._csv.writerow(row)
 
     def __enter__(self) -> "_Tables":

@@ -21,6 +21,7 @@ from rtdetr_demo.checkpoints.hub import Download, local_folder, why_unreachable
 from rtdetr_demo.checkpoints.loading import load
 from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.errors import BadInput, CheckpointError
+from rtdetr_demo.evaluation.latency import measure_latency
 from tests.support.models import random_model, small
 from tests.support.paths import EXAMPLES
 from tests.support.standin import HubStandIn

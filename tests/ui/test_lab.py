@@ -57,13 +57,19 @@ def test_the_downloads_hold_what_is_shown(browser: Browser, app: App):
     with visitor.page.expect_download() as table:
         visitor.page.click("rt-lab .csv")
     rows = list(csv.DictReader(Path(table.value.path()).read_text(encoding="utf-8").splitlines()))
+    assert table.value.suggested_filename.endswith("-speed.csv")
+    conditions = {row["contender"]: row["value"] for row in rows if row["knob"] == "condition"}
+    assert conditions["picture"].endswith(".jpg")
+    assert {"processor", "torch", "transformers", "rtdetr-demo"} <= set(conditions)
+    assert {row["contender"] for row in rows if row["knob"] == "legend"} >= {"ms", "agreement"}
     depths = [row for row in rows if row["knob"] == "layers"]
     shown = visitor.page.locator("rt-lab .table tbody tr td:nth-child(2)").all_inner_texts()
     assert [f"{float(row['ms']):.1f}" for row in depths] == [text.split()[0] for text in shown]
     with visitor.page.expect_download() as picture:
         visitor.page.click("rt-lab .png")
     with Image.open(picture.value.path()) as image:
-        assert image.width > 800
+        assert image.width == 1280
+        assert image.height > 1000  # the picture, the chart, the legend and the lines below it
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
     visitor.close()
 
@@ -89,6 +95,12 @@ def test_two_checkpoints_stand_side_by_side(browser: Browser, app: App):
     expect(table).to_contain_text(app.checkpoint, timeout=60_000)
     expect(table).to_contain_text("Found by both")
     drawn = "v => [v.boxes.scene.detections.length, v.boxes.scene.compared.length]"
+    with page.expect_download() as picture:
+        page.click("rt-versus .save")
+    assert picture.value.suggested_filename.endswith("-comparison.png")
+    with Image.open(picture.value.path()) as image:
+        assert image.width == 1280
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
     before = page.locator("rt-versus").evaluate(drawn)
     visitor.slide("threshold", 0.9)
     assert sum(page.locator("rt-versus").evaluate(drawn)) < sum(before)

@@ -17,7 +17,7 @@ from rtdetr_demo.video.options import FILES, Options, Progress, Summary
 from rtdetr_demo.video.runner import process
 from tests.support.app import App
 from tests.support.caller import Caller, check_refusal
-from tests.support.clips import look, make_clip
+from tests.support.clips import ffmpeg, look, make_clip
 from tests.support.visitor import Visitor
 
 
@@ -50,9 +50,22 @@ def test_a_clip_goes_in_and_an_annotated_one_comes_out(browser: Browser, app: Ap
     for name, link in zip(FILES, viewer.panel.locator(".downloads a").all(), strict=True):
         with viewer.page.expect_download() as caught:
             link.click()
-        assert caught.value.suggested_filename == f"clip-{name}"
+        assert caught.value.suggested_filename == name
         assert Path(caught.value.path()).stat().st_size > 0
     assert viewer.panel.locator(".lane").count() >= 1
+    viewer.close()
+
+
+def test_the_page_says_that_a_clip_in_hdr_was_tone_mapped(browser: Browser, app: App, tmp_path):
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10:duration=0.3", "-pix_fmt",
+        "yuv420p10le", "-colorspace", "bt2020nc", "-color_primaries", "bt2020", "-color_trc",
+        "smpte2084", "-c:v", "libx264", source := tmp_path / "hdr.mp4",
+    )  # fmt: skip
+    viewer = Viewer(browser, app.url, source)
+    viewer.slide("threshold", 0.8)
+    viewer.run()
+    expect(viewer.done).to_contain_text("HDR (PQ): it was tone-mapped", timeout=60_000)
     viewer.close()
 
 

@@ -128,3 +128,17 @@ def test_a_cover_picture_is_not_taken_for_the_clip(tmp_path):
     result, summary = annotate(both, tmp_path / "out")
     assert summary.frames == 50
     assert decoded(result).shape == (48, 64, 3)
+
+
+def test_a_clip_that_changes_its_size_on_the_way_keeps_its_first(tmp_path):
+    parts = [
+        clip(tmp_path / f"{size}.webm", "-c:v", "libvpx", "-b:v", "200k", size=size)
+        for size in ("64x48", "128x96")
+    ]
+    (tmp_path / "list.txt").write_text("".join(f"file '{part}'\n" for part in parts))
+    joined = tmp_path / "joined.webm"
+    ffmpeg("-f", "concat", "-safe", "0", "-i", tmp_path / "list.txt", "-c", "copy", joined)
+    result, summary = annotate(joined, tmp_path / "out")
+    assert summary.frames == 100
+    assert decoded(result).shape == (48, 64, 3)
+    assert len(frame_times(result)) == 100

@@ -24,9 +24,9 @@ from rtdetr_demo.errors import BadInput, DiskFull, TooLarge
 from rtdetr_demo.predictions import Detection, Predictions, Timing
 from rtdetr_demo.video.io import Frame, Reader, Writer
 from rtdetr_demo.video.options import Limits, Options, Progress
-from rtdetr_demo.video.pipeline import annotate_clip
+from rtdetr_demo.video.pipeline import _Tables, annotate_clip
 from rtdetr_demo.video.runner import process, with_detector
-from rtdetr_demo.video.tracking import Tracker
+from rtdetr_demo.video.tracking import Tracked, Tracker
 from tests.support.clips import look, make_clip
 from tests.support.paths import REPO
 
@@ -130,6 +130,15 @@ def test_detections_are_written_per_frame(clip, detector, tmp_path):
         rows = list(csv.DictReader(table))
     assert len(rows) == sum(len(line["detections"]) for line in lines) > 0
     assert {"id", "label", "score", "box"} == set(lines[0]["detections"][0])
+
+
+def test_a_label_in_the_table_is_no_formula(tmp_path):
+    detection = Detection("=1+1", 0, 0.9, 0, 0, 5, 5)
+    frame = Frame(0, 0, 0.0, np.zeros((4, 4, 3), np.uint8))
+    with _Tables(tmp_path) as tables:
+        tables.add(frame, [Tracked(1, detection)])
+    with (tmp_path / "detections.csv").open() as table:
+        assert [row["label"] for row in csv.DictReader(table)] == ["'=1+1"]
 
 
 def test_a_stride_detects_in_every_nth_frame_and_writes_them_all(clip, tmp_path, tiny):

@@ -1,5 +1,4 @@
 import { AppElement, define, escapeText } from "../lib/element.js";
-import { stemOf } from "../lib/exporters.js";
 import { videoJob } from "../lib/video_job.js";
 
 /**
@@ -102,27 +101,24 @@ class RtVideoPanel extends AppElement {
       if (progress.preview) image.src = progress.preview;
     }
     this.$(".outcome").hidden = !outcome;
-    if (outcome && outcome !== this.shownOutcome) this.#outcome(outcome, video);
+    if (outcome && outcome !== this.shownOutcome) this.#outcome(outcome);
     this.shownOutcome = outcome;
   }
 
   /** @type {Outcome | null} */
   shownOutcome = null;
 
-  /**
-   * @param {Outcome} outcome
-   * @param {import("../lib/clip.js").Clip} clip
-   */
-  #outcome({ frames, cancelled, crossed, files, labels, colors, seen, ran }, clip) {
-    const stem = stemOf(clip.file?.name ?? "cows.mp4");
+  /** @param {Outcome} outcome */
+  #outcome({ frames, cancelled, crossed, notes, files, labels, colors, seen, ran }) {
     this.$(".done").textContent =
       (cancelled ? "Cancelled: " : "Done: ") +
       `${frames} frames.` +
-      (ran.line === null ? "" : ` Crossed downwards: ${crossed[0]}, upwards: ${crossed[1]}.`);
+      (ran.line === null ? "" : ` Crossed downwards: ${crossed[0]}, upwards: ${crossed[1]}.`) +
+      (notes ?? []).map((note) => ` ${note}`).join("");
     this.$(".downloads").innerHTML = Object.entries(files)
       .map(
         ([name, path]) =>
-          `<a href="${escapeText(new URL(path, document.baseURI).href)}" download="${escapeText(`${stem}-${name}`)}">${FILES[name] ?? name}</a>`,
+          `<a href="${escapeText(new URL(path, document.baseURI).href)}" download="${name}">${FILES[name] ?? name}</a>`,
       )
       .join("");
     const most = Math.max(1, ...seen.flat());

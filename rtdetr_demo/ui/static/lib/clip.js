@@ -18,6 +18,7 @@ import { Refusal } from "./detector.js";
  * @property {number} frames
  * @property {boolean} cancelled
  * @property {[number, number]} crossed  down and up
+ * @property {string[]} [notes]  what the annotated clip has otherwise than its source
  * @property {string[]} labels
  * @property {[string, string][]} colors  of the labels, and of text on them
  * @property {number[][]} seen  by second: how many tracks of each label

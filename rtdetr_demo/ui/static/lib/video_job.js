@@ -145,14 +145,14 @@ export class VideoJob {
    */
   async #finish(turn, answer, ran) {
     if (turn !== this.#turn) return;
-    const { frames, cancelled, crossed, labels, colors, seen, files } = answer;
+    const { frames, cancelled, crossed, notes, labels, colors, seen, files } = answer;
     const reply = await fetch(new URL(files["detections.jsonl"], document.baseURI)).catch(
       () => null,
     );
     if (!reply?.ok) throw new Refusal("The detections could not be fetched. Run the clip again.");
     const moments = momentsOf(await reply.text());
     this.#set(turn, {
-      outcome: { frames, cancelled, crossed, labels, colors, seen, files, moments, ran },
+      outcome: { frames, cancelled, crossed, notes, labels, colors, seen, files, moments, ran },
     });
   }
 }
