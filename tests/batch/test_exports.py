@@ -78,7 +78,7 @@ def ultralytics_labels(image: Path, labels: Path, classes: int) -> np.ndarray:
 
 def test_yolo_labels_open_and_no_side_file_takes_a_pictures_place(tiny, photos, capsys):
     assert detect(tiny, "photos", "--out", "labels/") == 0
-    names = yaml.safe_load(Path("labels/data.yaml").read_text())["names"]
+    names = yaml.safe_load(Path("labels/data.yaml").read_text(encoding="utf-8"))["names"]
     config = json.loads((tiny / "config.json").read_text())
     assert names == {int(k): v for k, v in config["id2label"].items()}
     for image in photos.rglob("*.jpg"):
@@ -101,7 +101,9 @@ def test_the_names_of_classes_are_in_classes_txt_where_no_picture_has_that_name(
 ):
     assert detect(tiny, "photos/deep", "--out", "labels/") == 0
     config = json.loads((tiny / "config.json").read_text())
-    assert Path("labels/classes.txt").read_text().splitlines() == list(config["id2label"].values())
+    assert Path("labels/classes.txt").read_text(encoding="utf-8").splitlines() == list(
+        config["id2label"].values()
+    )
 
 
 RUN = RunInfo("c", ("=cmd|'/c calc'!A0", "dog"), 6, 0.5, "PyTorch")
@@ -138,12 +140,15 @@ def test_a_note_on_a_picture_is_in_every_form(tiny, photos, capsys):
     (photos / "a.jpg").write_bytes(whole[:-2])
     for out in ("rows.jsonl", "rows.json", "rows.csv", "labels/"):
         assert detect(tiny, "photos", "--out", out) == 0
-    notes = [json.loads(line).get("note") for line in Path("rows.jsonl").read_text().splitlines()]
+    notes = [
+        json.loads(line).get("note")
+        for line in Path("rows.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [note is not None for note in notes] == [True, False, False, False]
     [noted] = [image for image in COCO("rows.json").imgs.values() if "note" in image]
     assert noted["file_name"] == "a.jpg"
     assert pandas.read_csv("rows.csv")["note"].notna().any()
-    assert "lacks its end" in Path("labels/notes.csv").read_text()
+    assert "lacks its end" in Path("labels/notes.csv").read_text(encoding="utf-8")
 
 
 def test_a_note_on_one_picture_is_printed(tiny, photos, capsys):
@@ -184,7 +189,7 @@ def run(*arguments: str | Path, limit: int | None = None, **options: object):
 @pytest.mark.load
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_under_standard_output_is_a_sentence(tiny, photos):
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         ended = run("photos", "--checkpoint", tiny, "--runtime", "torch", stdout=full)
     assert ended.returncode == 1
     assert "Standard output could not be written: No space left" in ended.stderr

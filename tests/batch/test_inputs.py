@@ -161,7 +161,8 @@ def test_lists_are_read_in_every_usual_encoding(album: Path, encoding: str):
 
 def test_in_a_list_quotes_are_taken_off_and_comments_are_passed_over(album: Path):
     Path("list.txt").write_text(
-        '# photos\n"album/b.jpg"\n  \'album/a/1.jpg\'  \n#album/a/2.PNG\n\n"album/two words.jpg"\n'
+        '# photos\n"album/b.jpg"\n  \'album/a/1.jpg\'  \n#album/a/2.PNG\n\n"album/two words.jpg"\n',
+        encoding="utf-8",
     )
     assert named("@list.txt") == ["album/b.jpg", "album/a/1.jpg", "album/two words.jpg"]
 
@@ -169,7 +170,7 @@ def test_in_a_list_quotes_are_taken_off_and_comments_are_passed_over(album: Path
 def test_a_file_that_is_named_in_quotes_keeps_them(album: Path):
     Path('"b".jpg').write_bytes(b"")
     Path("'x'").write_bytes(b"")
-    Path("list.txt").write_text("'x'\n\"b\".jpg\n")
+    Path("list.txt").write_text("'x'\n\"b\".jpg\n", encoding="utf-8")
     assert named("@list.txt") == ["'x'", '"b".jpg']
 
 
@@ -177,7 +178,7 @@ def test_a_file_that_is_named_in_quotes_keeps_them(album: Path):
 def standard_input(monkeypatch: pytest.MonkeyPatch):
     def set_to(content: bytes) -> None:
         inputs._standard_input.cache_clear()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
 
     yield set_to
     inputs._standard_input.cache_clear()

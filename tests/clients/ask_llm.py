@@ -10,7 +10,8 @@ from shared_form import BASE_URL, MODEL, PHOTO, labels_of, report
 
 with tempfile.TemporaryDirectory() as folder:
     Path(folder, "extra-openai-models.yaml").write_text(
-        f"- model_id: rtdetr\n  model_name: {MODEL}\n  api_base: {BASE_URL}\n  vision: true\n"
+        f"- model_id: rtdetr\n  model_name: {MODEL}\n  api_base: {BASE_URL}\n  vision: true\n",
+        encoding="utf-8",
     )
     environ = {**os.environ, "LLM_USER_PATH": folder, "OPENAI_API_KEY": "none"}
 

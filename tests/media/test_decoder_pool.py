@@ -167,7 +167,7 @@ def test_from_a_limit_on_pictures_under_way_have_that_long(pools):
 def test_the_kernel_limits_the_memory_and_the_time_of_a_decoder(pools):
     pool, [pid] = pools.make(workers=1, seconds=7)
     pool.read(SMALL)
-    limits = Path(f"/proc/{pid}/limits").read_text()
+    limits = Path(f"/proc/{pid}/limits").read_text(encoding="utf-8")
     assert int(re.findall(r"Max data size +(\d+)", limits)[0]) <= 1.5 * 2**30
     assert 7 <= int(re.findall(r"Max cpu time +(\d+)", limits)[0]) <= 12
 
