@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -21,6 +21,9 @@ from .openai_tools import Function, forced_function
 from .projection import Projection
 from .prompt import read_settings
 from .schemas import MAX_PICTURES, JsonSchema, OpenForm, Settings, Share
+
+if TYPE_CHECKING:
+    from ..detector.detector import Detector
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
@@ -191,15 +194,15 @@ async def begin(
         projection = await asyncio.to_thread(
             Projection, schema.schema_, schema.name, param, len(turn.pictures)
         )
-    settings = _settings(dispatcher, body, turn, projection)
+    detector = await dispatcher.detector(body.model)
+    settings = _settings(detector, body, turn, projection)
     submission = dispatcher.submit(context, body.model, turn.pictures, settings)
     return submission, AnswerForm(function, projection)
 
 
 def _settings(
-    dispatcher: Dispatcher, body: Conversation, turn: Turn, projection: Projection | None
+    detector: "Detector", body: Conversation, turn: Turn, projection: Projection | None
 ) -> Settings:
-    detector = dispatcher.detector(body.model)
     stated: dict[str, Any] = {}
     for text in (turn.system, turn.text):
         stated |= read_settings(text, detector.class_names, detector.depth)

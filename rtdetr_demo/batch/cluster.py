@@ -115,6 +115,7 @@ def connect(address: str | None) -> None:
 def run_on_ray(
     pictures: Sequence[Picture],
     run: RunInfo,
+    checkpoint: str,
     runtime: str,
     parts: Parts,
     resume: bool,
@@ -123,7 +124,7 @@ def run_on_ray(
 ) -> int:
     """Write the rows of all pictures as parts; gives how many could not be read.
 
-    Needs a connection (see `connect`). Workers and nodes may die on the way; where this process
+    `checkpoint` is what workers load: a hub id, a folder that they can reach, or "bundled". Needs a connection (see `connect`). Workers and nodes may die on the way; where this process
     does, `resume` goes on with the parts that are missing. Raises BadInput.
     """
     if not resume and parts.numbers():
@@ -135,13 +136,14 @@ def run_on_ray(
     left = sum(map(len, plan.values()))
     with progress_bar(len(pictures), len(pictures) - left) as bar:
         if plan:
-            _go_through(plan, run, runtime, parts.folder, workers, bar)
+            _go_through(plan, run, checkpoint, runtime, parts.folder, workers, bar)
     return parts.failed()
 
 
 def _go_through(
     plan: Mapping[int, Sequence[Picture]],
     run: RunInfo,
+    checkpoint: str,
     runtime: str,
     folder: str,
     workers: int | None,
@@ -152,7 +154,7 @@ def _go_through(
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     job = Job(
-        run.checkpoint,
+        checkpoint,
         runtime,
         run.decoder_layers,
         run.threshold,

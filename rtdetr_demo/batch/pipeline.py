@@ -1,21 +1,20 @@
-"""Pictures to rows: reading, decoding, detecting and drawing side by side, in the order given."""
+"""Pictures to rows, in order: reading, decoding, detecting and drawing side by side."""
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from PIL import Image
 
 from ..detector.detector import Detector
+from ..engine.devices import LocalDevice
+from ..engine.engine import Engine
+from ..engine.requests import Params, Prepared
 from ..errors import BadInput, DemoError
 from ..media.exporters import annotate
-from ..media.images import read_picture
 from ..predictions import Detection, Predictions
 from .inputs import Picture, read
 from .rows import Row, RunInfo
@@ -45,32 +44,69 @@ def describe_run(
     )
 
 
-def detect_pictures(pictures: Iterable[Picture], detector: Detector, run: RunInfo) -> Iterator[Row]:
-    """One row a picture, in their order, whatever is wrong with some of them.
+class _FixedBatches(LocalDevice):
+    """Passes that always have the same number of pictures.
 
-    A picture drawn for `run.annotated` lies there before its row is given. Memory holds a few
+    A GPU computes batches of other sizes in other ways, which round differently, and a row must not
+    depend on the pictures that were processed with it.
+    """
+
+    def batch_limit(self, detector: Detector) -> int:
+        """Pictures of each pass."""
+        return 1 if detector.device.type == "cpu" else GPU_BATCH
+
+    def detect(
+        self, detector: Detector, pictures: Sequence[Prepared], params: Params
+    ) -> list[Predictions]:
+        """Run one pass over prepared pictures and, where they are too few, copies of the last."""
+        missing = self.batch_limit(detector) - len(pictures)
+        filled = [*pictures, *[pictures[-1]] * missing]
+        return super().detect(detector, filled, params)[: len(pictures)]
+
+
+def detect_pictures(pictures: Iterable[Picture], detector: Detector, run: RunInfo) -> Iterator[Row]:
+    """One row per picture, in their order, whatever is wrong with some of them.
+
+    A picture drawn for `run.annotated` is written before its row is returned. Memory holds a few
     pictures at a time. Raises BadInput where drawn pictures cannot be written.
     """
-    cores = torch.get_num_threads()  # as many as this process was given
-    batch = GPU_BATCH if detector.device.type == "cuda" else 1
-    with ExitStack() as pools:
+    loaded: Future[Detector] = Future()
+    loaded.set_result(detector)
+    device = _FixedBatches()
+    # Enough that reading and fetching, which is waiting, never leaves the device without work.
+    window = 2 * (READERS + device.batch_limit(detector))
+    engine = Engine(lambda name: loaded, device, capacity=window, share=window)
+    params = Params(decoder_layers=run.decoder_layers, every_layer=False)
 
-        def pool(threads: int) -> Executor:
-            made = ThreadPoolExecutor(threads)
-            pools.callback(made.shutdown, cancel_futures=True)
-            return made
+    def work(numbered: tuple[int, Picture]) -> Row:
+        number, picture = numbered
+        # Many clients: one alone would not get every decoder.
+        client = f"{number % window}"
+        try:
+            content = read(picture.name)
+            content = content.read_bytes() if isinstance(content, Path) else content
+            image = engine.open(client, content).result()
+            predictions = engine.submit(client, image, params).result()
+        except DemoError as error:
+            return Row(picture.name, picture.stem, error=str(error), file=picture.file)
+        detections = tuple(predictions.select(run.decoder_layers, run.threshold))
+        note = image.info.get("note")
+        row = Row(picture.name, picture.stem, *image.size, detections, file=picture.file, note=note)
+        if run.annotated is not None:
+            _draw(run.annotated, row, image)
+        return row
 
-        contents = _ahead(pool(READERS), _read, pictures, 2 * READERS)
-        decoded = _ahead(pool(cores), _decode, contents, batch + cores)
-        detected = _detect(decoded, detector, run, batch)
-        if run.annotated is None:
-            yield from (row for row, _ in detected)
-            return
-        where = run.annotated
-        yield from _ahead(pool(cores), lambda one: _draw(where, *one), detected, 2 * cores)
+    threads = ThreadPoolExecutor(window, "batch")
+    try:
+        yield from _in_order(threads, work, enumerate(pictures), window)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        engine.close()
 
 
-def _ahead(pool: Executor, work: Callable[[A], B], items: Iterable[A], window: int) -> Iterator[B]:
+def _in_order(
+    pool: Executor, work: Callable[[A], B], items: Iterable[A], window: int
+) -> Iterator[B]:
     """Results in the order of the items, of which at most `window` are in the pool."""
     waiting: deque[Future[B]] = deque()
     for item in items:
@@ -81,73 +117,16 @@ def _ahead(pool: Executor, work: Callable[[A], B], items: Iterable[A], window: i
         yield waiting.popleft().result()
 
 
-def _read(picture: Picture) -> tuple[Picture, bytes | Path | DemoError]:
+def _draw(folder: str, row: Row, image: Image.Image) -> None:
+    """Write a picture with its detections. Raises BadInput where it cannot be written."""
+    drawn = io.BytesIO()
+    annotate(image, list[Detection](row.found)).save(drawn, "JPEG", quality=90)
+    storage, root = filesystem(folder)
+    path = f"{root}/{row.stem}.jpg"
     try:
-        return picture, read(picture.name)
-    except DemoError as error:
-        return picture, error
-
-
-def _decode(
-    one: tuple[Picture, bytes | Path | DemoError],
-) -> tuple[Picture, Image.Image | DemoError]:
-    picture, content = one
-    try:
-        return picture, content if isinstance(content, DemoError) else read_picture(content)
-    except DemoError as error:
-        return picture, error
-
-
-def _detect(
-    decoded: Iterator[tuple[Picture, Image.Image | DemoError]],
-    detector: Detector,
-    run: RunInfo,
-    batch: int,
-) -> Iterator[tuple[Row, Image.Image | None]]:
-    while some := list(islice(decoded, batch)):
-        images = [image for _, image in some if isinstance(image, Image.Image)]
-        answers = iter(_pass(images, detector, run, batch))
-        for picture, image in some:
-            if isinstance(image, DemoError):
-                row = Row(picture.name, picture.stem, error=str(image), file=picture.file)
-                yield row, None
-            else:
-                found = next(answers).select(run.decoder_layers, run.threshold)
-                note = image.info.get("note")
-                row = Row(
-                    picture.name,
-                    picture.stem,
-                    *image.size,
-                    tuple(found),
-                    file=picture.file,
-                    note=note,
-                )
-                yield row, image
-
-
-def _pass(
-    images: list[Image.Image], detector: Detector, run: RunInfo, batch: int
-) -> list[Predictions]:
-    if not images:
-        return []
-    # Always the same number: a card computes other sizes by other ways, which round otherwise, and
-    # a row must not depend on what came with it.
-    filled = images + images[-1:] * (batch - len(images))
-    found = detector.detect_batch(filled, run.decoder_layers, every_layer=False)
-    return found[: len(images)]
-
-
-def _draw(folder: str, row: Row, image: Image.Image | None) -> Row:
-    if image is not None:
-        drawn = io.BytesIO()
-        annotate(image, list[Detection](row.found)).save(drawn, "JPEG", quality=90)
-        storage, root = filesystem(folder)
-        path = f"{root}/{row.stem}.jpg"
-        try:
-            put(storage, path, drawn.getvalue())
-        except OSError as error:
-            raise BadInput(
-                f"{path} could not be written: {error.strerror or error}. Mend that; a run with "
-                "--out goes on with --resume."
-            ) from None
-    return row
+        put(storage, path, drawn.getvalue())
+    except OSError as error:
+        raise BadInput(
+            f"{path} could not be written: {error.strerror or error}. Mend that; a run with "
+            "--out goes on with --resume."
+        ) from None

@@ -4,13 +4,13 @@ import contextlib
 import json
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
+from ..checkpoints.loading import prepare as prepare_runtime
 from ..detector.detector import Detector
 from ..errors import BadInput
 from .inputs import Picture
@@ -34,15 +34,11 @@ def prepare(
     threshold: float,
     annotated: str | None = None,
 ) -> RunInfo:
-    """Make the detector as fast as `runtime` (see `Settings`) allows, and say what a run with it
-    will be. At once, not while it serves: all rows are to come from the same arithmetic."""
-    detector.check_depth(layers)
-    if runtime != "torch":
-        stop = threading.Event()
-        try:
-            detector.accelerate(half=runtime == "bf16", stop=stop)
-        finally:
-            stop.set()
+    """Prepare the runtime that `Settings.runtime` names, for this depth, and describe the run.
+
+    Preparing ends before the run begins, so that all rows come from the same arithmetic.
+    """
+    prepare_runtime(detector, runtime, detector.check_depth(layers))
     return describe_run(detector, layers, threshold, annotated)
 
 

@@ -43,7 +43,7 @@ def load(
     if not is_listed(checkpoint):
         check_bounds(name, folder)
     detector = Detector.load(name, folder, device)
-    prepare(detector, runtime, stop)
+    prepare(detector, runtime, stop=stop)
     return detector
 
 
@@ -58,10 +58,18 @@ def load_or_bundled(
         return load(BUNDLED, runtime, device)
 
 
-def prepare(detector: Detector, runtime: str, stop: threading.Event | None = None) -> bool:
-    """Prepare the runtime that `Settings.runtime` names. Returns whether a faster one than PyTorch
-    is ready."""
-    return runtime != "torch" and detector.accelerate(half=runtime == "bf16", stop=stop)
+def prepare(
+    detector: Detector,
+    runtime: str,
+    depth: int | None = None,
+    stop: threading.Event | None = None,
+) -> bool:
+    """Prepare the runtime that `Settings.runtime` names; with `depth`, for passes that end there.
+
+    Returns whether a faster runtime than PyTorch is ready.
+    """
+    half = runtime == "bf16"
+    return runtime != "torch" and detector.accelerate(depth=depth, half=half, stop=stop)
 
 
 def _download(checkpoint: str) -> Path:

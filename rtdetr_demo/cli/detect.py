@@ -14,10 +14,9 @@ from ..batch.pipeline import describe_run
 from ..batch.runner import prepare, run_to_file, run_to_stream
 from ..batch.storage import is_remote
 from ..batch.writers import check_writable, writer_of
-from ..checkpoints.catalog import BUNDLED
-from ..checkpoints.loading import load
+from ..checkpoints.loading import load, load_or_bundled
 from ..detector.detector import Detector
-from ..errors import BadInput, CheckpointError
+from ..errors import BadInput
 from ..media import exporters as export
 from ..media.images import read_picture
 from ..predictions import Selection, check_threshold
@@ -150,6 +149,7 @@ def _detect_on_ray(options: argparse.Namespace) -> int:
     failed = run_on_ray(
         pictures,
         settings,
+        options.checkpoint or detector.checkpoint,
         options.runtime,
         parts,
         options.resume,
@@ -182,12 +182,5 @@ def _report(failed: int, count: int) -> int:
 
 def _load(checkpoint: str | None, device: torch.device | None = None) -> Detector:
     if checkpoint:
-        return load(checkpoint, device)
-    try:
-        return load(DEFAULT_CHECKPOINT, device)
-    except CheckpointError as reason:
-        print(
-            f"{reason} The bundled checkpoint serves instead of {DEFAULT_CHECKPOINT}.",
-            file=sys.stderr,
-        )
-        return load(BUNDLED, device)
+        return load(checkpoint, device=device)
+    return load_or_bundled(DEFAULT_CHECKPOINT, device=device)

@@ -46,12 +46,12 @@ def test_a_checkpoint_of_the_hub_is_fetched(hub: HubStandIn, capsys):
     assert json.loads(capsys.readouterr().out)["checkpoint"] == "owner/tiny"
 
 
-def test_without_a_hub_the_bundled_checkpoint_steps_in_for_the_default(capsys, monkeypatch):
+def test_without_a_hub_the_bundled_checkpoint_steps_in_for_the_default(capsys, caplog, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert main(["detect", PHOTO, "--json"]) == 0
-    out, err = capsys.readouterr()
+    out, _ = capsys.readouterr()
     assert json.loads(out)["checkpoint"] == "bundled"
-    assert "HF_HUB_OFFLINE" in err
+    assert "HF_HUB_OFFLINE" in caplog.text
 
 
 @pytest.mark.parametrize(
