@@ -220,6 +220,7 @@ async def _chunks(
 
     first: dict[str, Any] = {"role": "assistant"}
     async for piece in content:
+        delta: dict[str, Any]
         if function:
             delta = {"content": None, "tool_calls": [{"index": 0, **_call(function, piece)}]}
         else:

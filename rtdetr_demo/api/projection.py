@@ -262,7 +262,7 @@ class Projection:
         limit = schema.get("maxItems") if element is _DETECTION else None
 
         def take(frames: Frames) -> list[Any]:
-            taken = []
+            taken: list[Any] = []
             for one in listed(frames):
                 if limit is not None and len(taken) >= limit:
                     break

@@ -126,7 +126,7 @@ class JsonSchema(OpenForm):
     @classmethod
     def _is_small(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         if problem := schema_problem(schema):
-            raise PydanticCustomError("schema", problem)  # type: ignore[arg-type]
+            raise PydanticCustomError("schema", problem)
         return schema
 
 

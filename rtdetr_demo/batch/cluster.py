@@ -124,8 +124,9 @@ def run_on_ray(
 ) -> int:
     """Write the rows of all pictures as parts; gives how many could not be read.
 
-    `checkpoint` is what workers load: a hub id, a folder that they can reach, or "bundled". Needs a connection (see `connect`). Workers and nodes may die on the way; where this process
-    does, `resume` goes on with the parts that are missing. Raises BadInput.
+    `checkpoint` is what workers load: a hub id, a folder that they can reach, or "bundled". Needs a
+    connection (see `connect`). Workers and nodes may die on the way; where this process does,
+    `resume` goes on with the parts that are missing. Raises BadInput.
     """
     if not resume and parts.numbers():
         raise BadInput(

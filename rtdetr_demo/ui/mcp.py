@@ -1,6 +1,7 @@
 """What assistants may call: `detect_objects`, a tool of the Model Context Protocol (MCP)."""
 
 import json
+from typing import Any
 
 import gradio as gr
 
@@ -89,7 +90,7 @@ def publish_tools(page: gr.Blocks) -> None:
     call_tool = server.request_handlers[types.CallToolRequest]
 
     async def list_annotated(request: types.ListToolsRequest) -> types.ServerResult:
-        result = await list_tools(request)
+        result: Any = await list_tools(request)
         for tool in result.root.tools:
             tool.annotations = types.ToolAnnotations(
                 title="Detect objects",
@@ -101,7 +102,7 @@ def publish_tools(page: gr.Blocks) -> None:
         return result
 
     async def call_without_paths(request: types.CallToolRequest) -> types.ServerResult:
-        result = await call_tool(request)
+        result: Any = await call_tool(request)
         result.root.content = [
             part
             for part in result.root.content
