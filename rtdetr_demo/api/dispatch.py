@@ -56,9 +56,11 @@ class DetectionRequest:
         }
 
 
-def as_json(_: Image.Image, predictions: Predictions, selection: Selection) -> dict:
-    """A `Render` that gives `Predictions.to_json` of the selection."""
-    return predictions.to_json(*selection)
+def as_json(image: Image.Image, predictions: Predictions, selection: Selection) -> dict:
+    """A `Render`: `Predictions.to_json` of the selection and, if there is something to say about
+    the picture, such as that its end is missing, a `note`."""
+    note = image.info.get("note")
+    return {**predictions.to_json(*selection), **({"note": note} if note else {})}
 
 
 class Dispatcher:

@@ -179,6 +179,9 @@ class Picture(BaseModel):
     image: Size
     detections: list[Detected]
     timing_ms: Timings
+    note: str | None = Field(
+        None, description="What to know about the picture; absent where there is nothing to say."
+    )
 
 
 class Applied(BaseModel):

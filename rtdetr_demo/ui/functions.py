@@ -59,6 +59,7 @@ def server_functions(
             "id": result.id,
             "colors": colors(predictions.class_names),
             "picture": shown_picture(results, request, result, content, image),
+            "note": image.info.get("note"),
             "runtime": detector.runtime(**request.shape).name,
             "limits": {
                 "queries": detector.query_range,

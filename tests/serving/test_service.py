@@ -270,3 +270,13 @@ def test_a_picture_from_an_address_comes_back_as_a_file(call: Caller):
     with PictureHost({"/dogs.jpg": lambda request: request.reply(200, content)}) as host:
         answer = call("detect", {"url": host.url + "/dogs.jpg", "checkpoint": ""})
     assert call.client.get("/" + answer["picture"]).headers["content-type"] == "image/jpeg"
+
+
+def test_a_picture_without_its_end_is_detected_in_with_a_note(call: Caller, app: App):
+    content = PHOTO.read_bytes()[:-2000]
+    assert (
+        "lacks its end" in call("detect", {"path": call.upload(content), "checkpoint": ""})["note"]
+    )
+    headers = {"Content-Type": "image/jpeg"}
+    posted = httpx.post(f"{app.url}/v1/detect", content=content, headers=headers, timeout=60)
+    assert "lacks its end" in posted.json()["note"]

@@ -344,7 +344,7 @@ export class Actions {
           this.app.store.set({ busy: ahead ? `${busy}: ${ahead} before you` : busy });
       });
       if (turn !== this.turn) return;
-      this.app.store.set({ busy: "" });
+      this.app.store.set({ busy: "", problem: result.note ?? "" });
       this.#show(result);
       // The device times itself on what it was just given.
       const { status, runtime } = this.state;

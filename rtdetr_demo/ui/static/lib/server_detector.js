@@ -136,7 +136,7 @@ export class ServerDetector {
   async #ask(source, reference, { checkpoint, queries, size }, onQueuePosition, shown) {
     const request = { ...reference, checkpoint, queries, size };
     const answer = await this.rpc.callInTurn("detect", request, onQueuePosition);
-    const { id, colors, picture, runtime, limits, ...predictions } = answer;
+    const { id, colors, picture, runtime, limits, note, ...predictions } = answer;
     return {
       predictions,
       source,
@@ -147,6 +147,7 @@ export class ServerDetector {
       depth: predictions.layers.length,
       id,
       limits,
+      note,
     };
   }
 

@@ -59,6 +59,8 @@
  * @property {number} depth  how many decoder layers the checkpoint has
  * @property {string | null} id  the detector's own name for it, where it keeps it
  * @property {ShapeLimits} [limits]
+ * @property {string | null} [note]  what people should know of the picture, such as that its end is
+ *   missing
  *
  * @typedef {Object} Latency
  * What one pass costs where it runs.
