@@ -7,6 +7,7 @@ name, and takes a thousand files at once.
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -14,11 +15,12 @@ import threading
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 from weakref import WeakValueDictionary
 
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart import create_form_parser
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -86,7 +88,7 @@ class Uploads:
             size = int(stated) if stated.isdecimal() else 0
             if size > self._max_bytes + _MARGIN:
                 raise self._too_large()
-            self.scratch.check_room(2 * size)
+            self.scratch.check_room(size)
             if self._under_way[client] >= OWN_UPLOADS + OWN_WAITING:
                 raise TooManyRequests(_TOO_MANY)
         except Exception:
@@ -109,25 +111,33 @@ class Uploads:
         await JSONResponse(paths)(scope, receive, send)
 
     async def _take(self, receive: Receive, headers: Headers, client: str) -> list[str]:
-        # What the parser writes are files without a name: they are gone when it is.
-        parser = MultiPartParser(
-            headers, self._pieces(receive, headers), max_files=MAX_FILES, max_fields=MAX_FILES
-        )
+        folder = self.scratch.uploads / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        form = _Form(folder)
         try:
-            form = await parser.parse()
-        except (MultiPartException, KeyError, UnicodeError) as error:
+            parser = create_form_parser(
+                {"Content-Type": headers["content-type"].encode("latin-1")},
+                form.refuse_field,
+                form.keep_file,
+                config=form.config,
+            )
+            async for piece in self._pieces(receive, headers):
+                await asyncio.to_thread(parser.write, piece)
+            await asyncio.to_thread(parser.finalize)
+            if not form.paths:
+                raise Refusal(400, f"Send files, and nothing else, in the field `{_FIELD}`.")
+            self.scratch.check_room()
+        except (FormParserError, UnicodeError, ValueError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
             log.info("an upload was refused: %s", error)
             raise Refusal(
                 400, f"This upload cannot be read. Send up to {MAX_FILES} files in `{_FIELD}`."
             ) from None
-        try:
-            files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
-            if not files or len(files) < len(form.multi_items()):
-                raise Refusal(400, f"Send files, and nothing else, in the field `{_FIELD}`.")
-            paths = await asyncio.to_thread(self._keep, files, client)
-            return [str(path) for path in paths]
-        finally:
-            await form.close()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        await asyncio.to_thread(self._hold, folder, client)
+        return [str(path) for path in form.paths]
 
     async def _pieces(self, receive: Receive, headers: Headers) -> AsyncGenerator[bytes, None]:
         """The body as it comes.
@@ -154,24 +164,6 @@ class Uploads:
             if not message.get("more_body"):
                 return
 
-    def _keep(self, files: list[UploadFile], client: str) -> list[Path]:
-        folder = self.scratch.uploads / secrets.token_hex(16)
-        paths = [
-            folder / str(number) / _safe_name(file.filename or "")
-            for number, file in enumerate(files)
-        ]
-        try:
-            for path, file in zip(paths, files, strict=True):
-                path.parent.mkdir(parents=True)
-                with path.open("wb") as copy:
-                    shutil.copyfileobj(_rewound(file), copy, 2**20)
-            self.scratch.check_room()
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self._hold(folder, client)
-        return paths
-
     def _hold(self, folder: Path, client: str) -> None:
         """Count the folder of an upload, and delete those that are past the quota."""
         with self._guard:
@@ -187,9 +179,36 @@ class Uploads:
         return TooLarge(f"Uploads end at {self._max_bytes // 2**20} MB here. Send a smaller file.")
 
 
-def _rewound(file: UploadFile) -> BinaryIO:
-    file.file.seek(0)
-    return file.file
+class _Form:
+    """What a form holds. Its files are written into a folder as they arrive, and renamed at the
+    end: no byte is written twice."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.config = {
+            "UPLOAD_DIR": str(folder),
+            "UPLOAD_DELETE_TMP": False,
+            "MAX_MEMORY_FILE_SIZE": 0,
+        }
+        self.paths: list[Path] = []
+
+    def refuse_field(self, _: object) -> None:
+        """Raises Refusal: a form has files alone."""
+        raise Refusal(400, f"Send files, and nothing else, in the field `{_FIELD}`.")
+
+    def keep_file(self, file: Any) -> None:
+        """Give a file that has arrived its name. Raises Refusal for one too many, and for another
+        field."""
+        if file.field_name != _FIELD.encode() or len(self.paths) == MAX_FILES:
+            file.close()
+            raise Refusal(400, f"Send up to {MAX_FILES} files in the field `{_FIELD}`.")
+        if file.in_memory:  # an empty file
+            file.flush_to_disk()
+        file.close()
+        name = _safe_name((file.file_name or b"").decode("utf-8", "replace"))
+        path = self._folder / str(len(self.paths)) / name
+        path.parent.mkdir()
+        self.paths.append(Path(os.fsdecode(file.actual_file_name)).replace(path))
 
 
 def _safe_name(name: str) -> str:
