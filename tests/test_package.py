@@ -62,6 +62,7 @@ def test_the_readme_names_the_versions_that_are_required():
 OPTIONAL = {
     "training": "train",
     "evaluation/coco": "train",
+    "evaluation/whole_models": "train",
     "cli/train": "train",
     "batch/": "ray",
     "cli/serve": "ray",

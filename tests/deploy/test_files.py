@@ -47,7 +47,7 @@ def test_the_demo_answers_the_names_that_the_probes_ask_for(monkeypatch: pytest.
             monkeypatch.setenv(one["name"], one["value"])
     settings = Settings(host="0.0.0.0")  # as the image's command says
     client = TestClient(HostMiddleware(PlainTextResponse("here"), settings), "http://10.1.2.3")
-    assert client.get("/healthz").status_code == 403
+    assert client.get("/v1/models").status_code == 403
     for probe in ("readinessProbe", "livenessProbe"):
         asked = container[probe]["httpGet"]
         headers = {one["name"]: one["value"] for one in asked["httpHeaders"]}

@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_leaves_the_bundled_one_serving(
         (broken / name).write_bytes(content[: len(content) // 2] if name == damaged else content)
     service = start(str(broken))
     wait_for(lambda: not service.checkpoints.searching)
-    assert "damaged or incomplete" in service.checkpoints.notice
+    assert "damaged" in service.checkpoints.notice
     assert str(tmp_path) not in service.checkpoints.notice
     assert detect(service, noise).checkpoint == BUNDLED
 

@@ -245,14 +245,14 @@ def test_a_worker_whose_move_fails_does_not_stay_on_the_cpu(
     make_service: MakeService, tiny: Path, noise, zero_gpu, monkeypatch
 ):
     service = make_service(checkpoint=str(tiny))
-    detector = service.detector()
+    detector = service.checkpoints.detector()
     # A device that takes weights and computes nothing, as one that has failed.
     monkeypatch.setattr(detector_module, "lent_gpu", lambda: torch.device("meta"))
     for _ in range(2):
         with pytest.raises(Busy, match="No GPU is available: meta failed"):
-            service.detect(noise)
+            service.engine.submit("visitor", noise).result(60)
     monkeypatch.setattr(detector_module, "lent_gpu", lambda: torch.device("cpu"))
-    assert service.detect(noise).layers == 6
+    assert service.engine.submit("visitor", noise).result(60).layers == 6
     assert str(detector.device) == "cpu"
 
 
@@ -262,7 +262,7 @@ def test_a_worker_without_a_gpu_says_so(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     service = make_service(checkpoint=str(tiny))
     with pytest.raises(Busy, match="was given none that works"):
-        service.detect(noise)
+        service.engine.submit("visitor", noise).result(60)
 
 
 @pytest.mark.parametrize(("value", "meant"), [("0", False), ("false", False), ("1", True)])
