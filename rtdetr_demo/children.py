@@ -22,7 +22,8 @@ def child_context() -> Any:
     """The multiprocessing context that starts children: from a small process without the threads
     and the memory of this one (`forkserver`), or else anew (`spawn`)."""
     # The small process listens on a socket among temporary files, whose path has a limit.
-    if sys.platform == "win32" or len(os.fsencode(tempfile.gettempdir())) > LONGEST_PATH:
+    is_too_long = len(os.fsencode(tempfile.gettempdir())) > LONGEST_PATH
+    if sys.platform in ("win32", "darwin") or is_too_long:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

@@ -23,6 +23,13 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
 fi
 
+# The tests of clips make them with it.
+if ! command -v ffmpeg >/dev/null; then
+    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
+    $as_root apt-get update -qq
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null
+fi
+
 if [ ! -x .venv/bin/python ]; then
     for python in python3 python3.13 python3.12 python3.11; do
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break

@@ -45,7 +45,7 @@ def project(schema: dict, *pictures: dict) -> object:
 
 
 def test_what_schemas_are_matched_against_is_an_answer_with_every_field():
-    assert Pictures.model_validate(_ANSWER).model_dump() == _ANSWER
+    assert Pictures.model_validate(_ANSWER).model_dump(exclude_none=True) == _ANSWER
 
 
 @pytest.mark.parametrize(
