@@ -1,12 +1,11 @@
 """The answer in the form of a client's own JSON schema.
 
-A schema is served where every field that it requires exists in our answer (`schemas.Pictures`),
-whatever the nesting: fields are matched by name and type, arrays also by what their items hold. The
-rest of the schema (bounds, `additionalProperties`) is checked on the result.
+Every field that a schema requires must exist in an answer (`schemas.Pictures`), in any nesting:
+fields are matched by name and type, arrays also by their items. The rest is checked on the result.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,10 @@ from jsonschema.validators import extend
 from referencing import Registry
 
 from .errors import Refusal
+from .schema_kinds import alternatives, is_nullable, kinds_of_schema, kinds_of_value
 
 _SECONDS = 2.0
-_MAX_DEPTH = 40
-_MAX_STEPS = 5_000
+_MAX_DEPTH, _MAX_STEPS = 40, 5_000
 
 _BOX = {"xmin": 1, "ymin": 1, "xmax": 2, "ymax": 2}
 _DETECTION = {"label": "dog", "score": 0.5, "box": _BOX}
@@ -47,11 +46,11 @@ Take = Callable[[Frames], Any]
 
 
 class _Misfit(Exception):
-    """The schema asks for what an answer does not have; the text is where."""
+    """The schema asks for what an answer lacks; the text is where."""
 
 
 class _NoDetection(Exception):
-    """The schema has one place for a detection, and nothing was detected."""
+    """One detection is wanted, and nothing was detected."""
 
 
 class _OtherLabel(Exception):
@@ -164,14 +163,14 @@ class Projection:
                 misfit = error
                 del self._uses[before[0] :]
                 _, self._labels, self._any_label = before
-        if any(_is_nullable(self._resolved(one, scope)) for one in _alternatives(schema)):
+        if any(is_nullable(self._resolved(one, scope)) for one in alternatives(schema)):
             takes.append(lambda _: None)
         if not takes:
             raise misfit
         return _first_of(takes)
 
     def _alternative(self, name: str, schema: dict[str, Any], scope: _Scope) -> Take:
-        kinds = _kinds(schema)
+        kinds = kinds_of_schema(schema)
         if "object" in kinds and schema.get("properties"):
             return self._object(name, schema, scope)
         if "array" in kinds:
@@ -278,7 +277,7 @@ class Projection:
     def _item(self, name: str, items: Any, element: Any, scope: _Scope) -> Take:
         """What takes an item of an array whose items are such elements of an answer."""
         if not isinstance(element, dict):
-            if not _kinds(self._resolved(items, scope)) & _kinds_of(element):
+            if not kinds_of_schema(self._resolved(items, scope)) & kinds_of_value(element):
                 raise _Misfit(scope.path)
             return lambda frames: frames[-1]
         inner = scope.inside("items", element, in_array=True)
@@ -344,44 +343,9 @@ class Projection:
         return schema
 
 
-def _alternatives(schema: dict[str, Any]) -> Sequence[Any]:
-    return [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
-
-
-def _is_nullable(schema: dict[str, Any]) -> bool:
-    kind = schema.get("type")
-    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return kind == "null" or (isinstance(kind, list) and "null" in kind) or None in values
-
-
-def _kinds(schema: dict[str, Any]) -> set[str]:
-    """The JSON types that a schema without references allows, or "any"."""
-    kind = schema.get("type")
-    if kind is not None:
-        return {kind} if isinstance(kind, str) else set(kind)
-    if "properties" in schema:
-        return {"object"}
-    if "items" in schema:
-        return {"array"}
-    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return set().union(*map(_kinds_of, values)) - {"any"} if values else {"any"}
-
-
-def _kinds_of(value: Any) -> set[str]:
-    """The JSON types of a value, and "any"."""
-    kinds: dict[type, set[str]] = {
-        str: {"string"},
-        int: {"integer", "number"},
-        float: {"number"},
-        dict: {"object"},
-        list: {"array"},
-    }
-    return kinds.get(type(value), set()) | {"any"}
-
-
 def _search(place: dict[str, Any], name: str, kinds: set[str]) -> tuple[str, ...] | None:
     """The keys to the field of this name and one of these kinds, in an object or those in it."""
-    if name in place and kinds & _kinds_of(place[name]):
+    if name in place and kinds & kinds_of_value(place[name]):
         return (name,)
     for key, value in place.items():
         if isinstance(value, dict) and (keys := _search(value, name, kinds)):

@@ -15,34 +15,33 @@ from transformers import PreTrainedModel, RTDetrImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from ..cpus import cpu_quota
-from ..errors import BadInput, Busy, CheckpointError
-from ..predictions import Predictions, Timing, check_depth, is_whole
+from ..errors import Busy, CheckpointError
+from ..predictions import Predictions, Timing
 from ..zero_gpu import is_zero_gpu
 from .backends import End, Runtime, TorchBackend
 from .compiled import CompiledShapes, Shape
 from .cuda_graphs import CudaGraphBackend
 from .devices import Stopwatch, best_device, lent_gpu, wait_for, within_memory
 from .fusion import fuse
-from .network import SHAPES, StagedRTDetr, fits_pyramid, token_count
+from .network import SHAPES, StagedRTDetr
 from .parity import Reference, check_stages, place, reference_of
 from .postprocess import topk_postprocess
 from .preprocess import Preprocess
 from .reading import class_names, load_failure, read_checkpoint
+from .shape_limits import ShapeLimits
 
-# The page and the log say what is going on; bars on the console would only break their lines.
+# Bars on the console would break the lines of the log.
 transformers_logging.disable_progress_bar()
 # A container may have fewer processors than its host, which PyTorch counts.
 torch.set_num_threads(min(torch.get_num_threads(), cpu_quota()))
 
 log = logging.getLogger(__name__)
 
-SMALLEST = 128
 
+class Detector(ShapeLimits):
+    """An RT-DETR or RT-DETRv2 that detects, used by one thread at a time.
 
-class Detector:
-    """An RT-DETR or RT-DETRv2 that detects.
-
-    One thread at a time uses it. Only `accelerate` may run in another thread beside passes.
+    Only `prepare` and `accelerate` may run in other threads beside passes.
     """
 
     def __init__(
@@ -52,10 +51,9 @@ class Detector:
         processor: RTDetrImageProcessorPil,
         device: torch.device | None = None,
     ):
-        """Take a float32 `model` on the CPU. Raises CheckpointError where it cannot run here."""
+        """Take a float32 `model` on the CPU. Raises CheckpointError where it cannot run."""
         self.checkpoint = checkpoint
-        self.folder: Path | None = None
-        """Where its files lie, if it was loaded from some."""
+        self.folder: Path | None = None  # where its files lie, if it was loaded from some
         self.device_problem = ""
         """Why it is on the CPU although another device was to serve; a phrase, or empty."""
         self._processor = processor
@@ -105,7 +103,7 @@ class Detector:
         This process goes on with its own weights, on the CPU: they are what is exported. (The
         package also deletes the hub's files that lie behind what it takes, so it gets a copy.)
         """
-        self._gpu_model = copy.deepcopy(self.model).to("cuda")  # type: ignore[arg-type]
+        self._gpu_model = copy.deepcopy(self.model).to("cuda")
 
     def to_gpu(self) -> None:
         """Move to the GPU that this worker process was given, in half precision if that agrees.
@@ -135,27 +133,8 @@ class Detector:
         return once * (1 + self._compiled.copies)
 
     @property
-    def tokens(self) -> int:
-        """Feature-map positions of one picture that the decoder can attend to."""
-        return token_count(self.model.config, *self.size)
-
-    @property
-    def query_range(self) -> tuple[int, int]:
-        """The fewest and the most queries that a pass may have."""
-        return min(10, self.queries), self.queries
-
-    @property
-    def size_range(self) -> tuple[int, int]:
-        """The least and the largest input size in pixels; the least has a cell for each query."""
-        largest = max(640, *self.size)
-        sides = range(SMALLEST, largest + 1, 32)
-        config = self.model.config
-        fitting = (side for side in sides if token_count(config, side, side) >= self.queries)
-        return next(fitting, largest), largest
-
-    @property
     def precision(self) -> str:
-        """The weights' dtype, such as "float32"."""
+        """Data type of the weights, such as "float32"."""
         return str(self.model.dtype).removeprefix("torch.")
 
     def accelerate(
@@ -230,7 +209,7 @@ class Detector:
         """
         side = None if size is None else self.check_size(size)
         for image in images:
-            self._check_shape(self.preprocess.input_size(image, side))
+            self.check_shape(self.preprocess.input_size(image, side))
 
         def work(some: Sequence[Image.Image]) -> list[torch.Tensor]:
             return list(self._preprocess(some, side).split(1))
@@ -419,38 +398,3 @@ class Detector:
         with self._plain_guard:
             for backend in self._plain.values():
                 backend.release()
-
-    def _check_shape(self, shape: tuple[int, int]) -> None:
-        """Raises BadInput for an input that a picture of unusual proportions has become."""
-        if not self.preprocess.varies:
-            return
-        config, (height, width) = self.model.config, shape
-        fits = token_count(config, *shape) >= self.queries
-        if not fits_pyramid(config, height, width) or not fits:
-            raise BadInput(
-                f"{self.checkpoint} keeps a picture's proportions, which makes this one {width} x "
-                f"{height} pixels, and its network needs multiples of {max(config.feat_strides)}. "
-                "Choose an input size, or give height and width in its preprocessor_config.json."
-            )
-
-    def check_depth(self, decoder_layers: int | None) -> int:
-        """The number of layers to run; `None` is all. Raises BadInput outside 1 to `depth`."""
-        return check_depth(decoder_layers, self.depth)
-
-    def check_queries(self, queries: int | None) -> int:
-        """The number of queries. Raises BadInput outside `query_range`."""
-        if queries is None:
-            return self.queries
-        fewest, most = self.query_range
-        if not is_whole(queries) or not fewest <= queries <= most:
-            raise BadInput(f"This checkpoint has {most} queries: choose from {fewest} to {most}.")
-        return queries
-
-    def check_size(self, size: int | None) -> tuple[int, int]:
-        """Height and width of the input. Raises BadInput for a size that the maps cannot have."""
-        if size is None:
-            return self.size
-        least, largest = self.size_range
-        if not is_whole(size) or size % 32 or not least <= size <= largest:
-            raise BadInput(f"The input size is a multiple of 32 from {least} to {largest} pixels.")
-        return size, size

@@ -33,11 +33,8 @@ CLIENT_LINE = LINE // 4
 """Pictures of one client that wait at most."""
 HELD_BYTES = 4 * MAX_PIXELS * 4
 """What decoded pictures, until they are let go, may take in all: four of the largest."""
-MAX_LOST = 2
-"""Decoders that may end before they have a picture until it is given up."""
-_START_SECONDS = 60.0
-_TICK = 0.05
-
+MAX_LOST = 2  # decoders that may end before they have a picture, until it is given up
+_START_SECONDS, _TICK = 60.0, 0.05
 _FULL = "As many pictures are being opened here as fit into memory. Send this again in a moment."
 
 
@@ -396,9 +393,8 @@ def _settle(
     picture: _Picture, image: Image.Image | None = None, error: Exception | None = None
 ) -> None:
     """Give a future its result, unless it was cancelled."""
-    if not picture.set_running_or_notify_cancel():
-        return
-    if image is not None:
-        picture.set_result(image)
-    else:
-        picture.set_exception(error)
+    if picture.set_running_or_notify_cancel():
+        if image is not None:
+            picture.set_result(image)
+        else:
+            picture.set_exception(error)
