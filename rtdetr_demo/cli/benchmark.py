@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
     )
     report = measure(detector, image, plan, _tell)
+    report.conditions["picture"] = options.picture.name if options.picture else "640x480 noise"
     print(file=sys.stderr)
     _print(report)
     if options.json:

@@ -61,6 +61,7 @@ def test_the_command_sets_the_network_against_converted_models(tmp_path: Path, c
         assert one["share"] == pytest.approx(one["network_ms"] / one["whole_model_ms"])
     assert "ONNX Runtime's whole model" in printed
     assert {"openvino", "onnxruntime"} <= content["conditions"].keys()
+    assert content["conditions"]["picture"] == "640x480 noise"
 
 
 @pytest.mark.parametrize("converter", ["openvino", "onnxruntime"])
