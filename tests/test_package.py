@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 import rtdetr_demo
 from rtdetr_demo.api.app import _app
@@ -47,14 +48,19 @@ def test_the_version_stands_in_one_place():
     assert "version" in PROJECT["project"]["dynamic"]
     app = _app(None, None, Keys(Settings()), None)  # type: ignore[arg-type]
     assert app.openapi()["info"]["version"] == rtdetr_demo.__version__
-    newest = re.search(r"^\*\*([\d.]+)\*\*", (REPO / "README.md").read_text(), re.MULTILINE)
+    changelog = (REPO / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d[\d.]*)\]", changelog, re.MULTILINE)
     assert newest
-    assert rtdetr_demo.__version__.startswith(newest[1] + ".")
+    assert newest[1] == rtdetr_demo.__version__
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == rtdetr_demo.__version__
 
 
-def test_the_readme_names_the_versions_that_are_required():
+def test_the_documents_name_the_versions_that_are_required():
     required = " ".join(path.read_text() for path in REPO.glob("requirements*.txt")).split()
-    named = re.findall(r"pip install ([\w-]+==[\w.]+)", (REPO / "README.md").read_text())
+    documents = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in documents)
+    named = re.findall(r"pip install ([\w-]+==[\w.]+)", text)
     assert named
     assert set(named) <= set(required)
 
