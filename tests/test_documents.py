@@ -44,7 +44,9 @@ def links(text: str) -> list[str]:
     """Targets of inline links, images, reference definitions and HTML links, without code."""
     text = _CODE_SPAN.sub("", prose(text))
     return [
-        target for pattern in (_INLINE_LINK, _REFERENCE, _HTML_LINK) for target in pattern.findall(text)
+        target
+        for pattern in (_INLINE_LINK, _REFERENCE, _HTML_LINK)
+        for target in pattern.findall(text)
     ]
 
 
