@@ -60,8 +60,7 @@ class Proxy:
         config.write_text(self._fill_in(app_port), encoding="utf-8")
         self._output = (self._folder / "output").open("wb")
         self.process = subprocess.Popen(
-            [program, "-e", str(self._folder / "error.log"), "-c", str(config)]
-            + ["-g", "daemon off;"],
+            [program, "-e", self._folder / "error.log", "-c", config, "-g", "daemon off;"],
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
@@ -113,10 +112,11 @@ class Proxy:
         self._key = self._folder / "tls" / "privkey.pem"
         self._certificate = self._folder / "tls" / "fullchain.pem"
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-            + ["-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
-            + ["-addext", f"subjectAltName=DNS:{HOST}"]
-            + ["-keyout", str(self._key), "-out", str(self._certificate)],
+            [
+                *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(),
+                *f"-days 2 -subj /CN={HOST} -addext subjectAltName=DNS:{HOST}".split(),
+                *("-keyout", self._key, "-out", self._certificate),
+            ],
             check=True,
             capture_output=True,
         )
