@@ -1,6 +1,5 @@
 """The real nginx with `deploy/nginx.conf`, in front of an app."""
 
-import getpass
 import re
 import shutil
 import socket
@@ -128,7 +127,8 @@ class Proxy:
             f"    {name}_temp_path {self._folder}/temporary/{name};\n" for name in _TEMPORARY
         )
         changes = {
-            "user www-data;": f"user {getpass.getuser()};",
+            # Only root may change the user; for others nginx ignores this line.
+            "user www-data;": "user root;",
             "worker_processes auto;": "worker_processes 2;",
             "/run/": f"{self._folder}/run/",
             "/var/log/nginx/": f"{self._folder}/log/",
