@@ -163,7 +163,7 @@ def front(backend: Backend) -> Iterator[Proxy]:
         yield running
 
 
-def healthy(proxy: Proxy, address: str = "127.0.0.1", seconds: float = 3) -> None:
+def healthy(proxy: Proxy, address: str = "127.0.0.1", seconds: float = 5) -> None:
     """Three requests from an address that takes no part in the attack are answered in time."""
     for _ in range(3):
         began = time.monotonic()
@@ -187,11 +187,16 @@ def still_open(lines: list[socket.socket]) -> int:
     return count
 
 
-def wait_until_closed(lines: list[socket.socket], seconds: float) -> None:
+def wait_until_open(lines: list[socket.socket], expected: int, seconds: float = 3) -> None:
+    """Wait until the proxy has closed all connections but `expected`."""
     end = time.monotonic() + seconds
-    while (count := still_open(lines)) and time.monotonic() < end:
-        time.sleep(0.2)
-    assert count == 0
+    while (count := still_open(lines)) > expected and time.monotonic() < end:
+        time.sleep(0.1)
+    assert count == expected
+
+
+def wait_until_closed(lines: list[socket.socket], seconds: float) -> None:
+    wait_until_open(lines, 0, seconds)
 
 
 def close(lines: list[socket.socket]) -> None:
@@ -405,7 +410,7 @@ def test_bodies_end_at_the_limit_of_their_path(front: Proxy, backend: Backend):
 
 def test_a_body_of_an_unknown_key_is_not_read(proxy: Proxy):
     """The app answers before the body has arrived, which the proxy does not wait for either."""
-    line = proxy.connect_tls(timeout=8)
+    line = proxy.connect_tls(timeout=20)
     line.sendall(
         f"POST /v1/detect HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer wrong\r\n"
         "Expect: 100-continue\r\nContent-Length: 60000000\r\n\r\n".encode()
@@ -424,8 +429,7 @@ def test_a_body_of_an_unknown_key_is_not_read(proxy: Proxy):
 @pytest.mark.load
 def test_idle_connections_of_an_address(proxy: Proxy):
     lines = [proxy.connect("127.0.0.10") for _ in range(1200)]
-    time.sleep(0.5)
-    assert still_open(lines) == CONNECTIONS_PER_CLIENT
+    wait_until_open(lines, CONNECTIONS_PER_CLIENT)
     healthy(proxy)
     with proxy.client("127.0.0.11") as client:
         assert client.post("/v1/detect", headers=DETECT, content=PHOTO).status_code == 200
@@ -443,8 +447,7 @@ def test_idle_connections_of_many_addresses(proxy: Proxy):
         for client in range(1, 26)
         for _ in range(CONNECTIONS_PER_CLIENT)
     ]
-    time.sleep(0.5)
-    assert still_open(lines) == CONNECTIONS
+    wait_until_open(lines, CONNECTIONS)
     wait_until_closed(lines, TIMEOUT + 5)
     healthy(proxy)
     close(lines)
@@ -563,14 +566,13 @@ def test_requests_under_way_of_an_address(front: Proxy, backend: Backend):
 def test_a_network_of_ipv6_is_one_client(front: Proxy, backend: Backend):
     request = b"GET /six HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n"
 
-    def statuses(addresses: list[str]) -> list[bytes]:
-        return [answer_to(_as_client(front, one, b""), request)[9:12] for one in addresses]
+    def status(address: str) -> bytes:
+        return answer_to(_as_client(front, address, b""), request)[9:12]
 
-    same = [f"2001:db8:1:2:{number:x}::1" for number in range(1, 401)]
-    assert b"429" in statuses(same)
-    assert statuses(["2001:db8:1:3::1"]) == [b"200"]
-    assert b"429" in statuses([f"2001:db8::{number:x}" for number in range(1, 401)])
-    assert statuses(["2001:db9::1", "::1"]) == [b"200", b"200"]
+    for network in ("2001:db8:1:2:%x::1", "2001:db8::%x"):
+        assert any(status(network % number) == b"429" for number in range(1, 2000)), network
+    for other in ("2001:db8:1:3::1", "2001:db9::1", "::1"):
+        assert status(other) == b"200", other
 
 
 def _as_client(proxy: Proxy, address: str, content: bytes) -> ssl.SSLSocket:
