@@ -66,7 +66,9 @@ class Proxy:
         end = time.monotonic() + 20
         while not self._listens():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(self.printed)
+                printed = self.printed
+                self.stop()
+                raise AssertionError(printed)
             time.sleep(0.05)
 
     @property
