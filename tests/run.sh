@@ -30,6 +30,15 @@ if ! command -v ffmpeg >/dev/null; then
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null
 fi
 
+# The tests of deploy/nginx.conf run it. The package starts a server of its own only where the
+# machine runs services.
+if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then
+    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
+    $as_root apt-get update -qq
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq nginx libnginx-mod-stream >/dev/null
+fi
+
 if [ ! -x .venv/bin/python ]; then
     for python in python3 python3.13 python3.12 python3.11; do
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
