@@ -1,0 +1,85 @@
+"""How often a recommended depth keeps its promise: `.venv/bin/python tests/load/depth_samples.py
+IMAGES_DIR`.
+
+Draws random samples of the photographs, takes the recommendation of each for several tolerances, and
+counts how often the recommended depth keeps at least so much in all the other photographs. The
+photographs are detected once; with `--cache` what each depth keeps of them is written to a file and
+read from it next time.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tqdm import tqdm
+
+from rtdetr_demo.batch.inputs import find_pictures, read
+from rtdetr_demo.checkpoints.loading import load
+from rtdetr_demo.evaluation.depth import DepthStudy
+from rtdetr_demo.evaluation.depth_choice import kept_shares, recommend
+from rtdetr_demo.evaluation.depth_counts import EVERY
+from rtdetr_demo.media.images import read_picture
+
+
+def count(folder: str, checkpoint: str, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Detections that each depth keeps [pictures, depths], and those of full depth [pictures]."""
+    detector = load(checkpoint)
+    study = DepthStudy(checkpoint, detector.depth, threshold)
+    for picture in tqdm(find_pictures([folder]), unit="photo"):
+        study.add(picture.name, detector.detect(read_picture(read(picture.name))))
+    kept = np.array([one.kept[EVERY][0] for one in study.counts])
+    return kept, np.array([one.reference[EVERY] for one in study.counts])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", metavar="IMAGES_DIR")
+    parser.add_argument("--checkpoint", default="bundled")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--keep", type=float, nargs="+", default=[90, 95, 98, 99])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100])
+    parser.add_argument("--draws", type=int, default=1000, help="samples of each size (1000)")
+    parser.add_argument("--cache", type=Path, metavar="FILE.json")
+    options = parser.parse_args()
+    if options.cache and options.cache.is_file():
+        kept, reference = map(np.array, json.loads(options.cache.read_text(encoding="utf-8")))
+    else:
+        kept, reference = count(options.folder, options.checkpoint, options.threshold)
+        if options.cache:
+            text = json.dumps([kept.tolist(), reference.tolist()])
+            options.cache.write_text(text, encoding="utf-8")
+    pictures, depth = kept.shape
+    shares = " ".join(f"{100 * share:.1f}" for share in kept.sum(0) / reference.sum())
+    print(
+        f"{pictures} photos, {reference.sum()} detections; kept at each depth, in percent: {shares}"
+    )
+    print("photos  keep  holds  cut  cut holds  full, too few photos  mean depth  fewest that hold")
+    generator = np.random.default_rng(0)
+    for size in options.sizes:
+        samples = [generator.permutation(pictures) for _ in range(options.draws)]
+        estimates = [kept_shares(kept[one[:size]], reference[one[:size]]) for one in samples]
+        rest = np.array([kept[one[size:]].sum(0) / reference[one[size:]].sum() for one in samples])
+        for keep in options.keep:
+            choices = [
+                recommend(shares, keep / 100, int(reference[one[:size]].sum()), size)
+                for one, shares in zip(samples, estimates, strict=True)
+            ]
+            layers = np.array([choice.layers for choice in choices])
+            holds = rest[np.arange(len(rest)), layers - 1] >= keep / 100
+            cut = layers < depth
+            few = np.array([choice.has_too_few_pictures for choice in choices]) & ~cut
+            fewest = 1 + (rest >= keep / 100).argmax(1)
+            cut_holds = f"{holds[cut].mean():.1%}" if cut.any() else "-"
+            print(
+                f"{size:6d}{keep:6g}{holds.mean():7.1%}{cut.mean():7.1%}{cut_holds:>9}"
+                f"{few.mean():15.1%}{layers.mean():16.2f}{fewest.mean():12.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
