@@ -139,9 +139,9 @@ def sentences(choice: Recommendation, shares: Sequence[Share], saved: str = "") 
         return "This checkpoint has one decoder layer, so there is none to cut."
     if choice.layers < depth:
         words = (
-            f"Use {layers_in_words(choice.layers)} of {depth}: this keeps {_interval(choice.kept)} of full "
-            f"depth's detections, at least {keep} with {_percentage(CONFIDENCE)} confidence "
-            f"({basis})"
+            f"Use {layers_in_words(choice.layers)} of {depth}: this keeps "
+            f"{_interval(choice.kept)} of full depth's detections, at least {keep} with "
+            f"{_percentage(CONFIDENCE)} confidence ({basis})"
         )
         words += f", and saves {saved}." if saved else "."
         if next_layers in choice.undecided:
@@ -165,8 +165,8 @@ def _more(choice: Recommendation, layers: int) -> str:
     if choice.pictures_needed is None:
         return f"More photos are needed to decide about {layers_in_words(layers)}."
     return (
-        f"About {choice.pictures_needed:,} photos would decide about {layers_in_words(layers)}, if the "
-        "share stays the same."
+        f"About {choice.pictures_needed:,} photos would decide about {layers_in_words(layers)}, "
+        "if the share stays the same."
     )
 
 

@@ -24,7 +24,8 @@ _STYLE = """
 body { max-width: 80rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif }
 .summary { font-size: 1.2rem }
 table { display: block; overflow-x: auto; border-collapse: collapse; margin: 1rem 0 }
-td, th { white-space: nowrap; padding: .1rem 1rem .1rem 0; text-align: right; font-variant-numeric: tabular-nums }
+td, th { white-space: nowrap; padding: .1rem 1rem .1rem 0; text-align: right }
+table { font-variant-numeric: tabular-nums }
 td:first-child, th:first-child { text-align: left }
 tr.chosen { font-weight: 700 }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)) }

@@ -1,8 +1,8 @@
 """How often a recommended depth keeps its promise: `.venv/bin/python tests/load/depth_samples.py
 IMAGES_DIR`.
 
-Draws random samples of the photographs, takes the recommendation of each for several tolerances, and
-counts how often the recommended depth keeps at least so much in all the other photographs. The
+Draws random samples of the photographs, takes the recommendation of each for several tolerances,
+and counts how often the recommended depth keeps at least so much in all the other photographs. The
 photographs are detected once; with `--cache` what each depth keeps of them is written to a file and
 read from it next time.
 """

@@ -1,0 +1,71 @@
+"""How far an export is from the detector's own pass, on the picture that ships with the demo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..detector.detector import Detector
+from ..predictions import Detection
+from .settings import Cut
+
+ABOVE = 0.3
+"""Detections that score more are compared."""
+
+AT_LEAST = 10
+"""Candidates that are compared where fewer score more than `ABOVE`."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest differences of any compared detection.
+
+    Attributes:
+        score: In score.
+        box: In any side of a box, as a share of the picture's width or height.
+        detections: How many were compared.
+    """
+
+    score: float
+    box: float
+    detections: int
+
+
+def reference(detector: Detector, cut: Cut, image: Image.Image) -> list[Detection]:
+    """What the cut pass detects: everything above `ABOVE`, and at least the best `AT_LEAST`."""
+    predictions = detector.detect(
+        image, cut.layers, queries=cut.queries, size=cut.size, every_layer=False
+    )
+    candidates = predictions.select(cut.layers, 0.0)
+    return [one for place, one in enumerate(candidates) if one.score > ABOVE or place < AT_LEAST]
+
+
+def gap(
+    expected: Sequence[Detection],
+    scores: np.ndarray,
+    labels: np.ndarray,
+    boxes: np.ndarray,
+    size: tuple[int, int],
+) -> Gap:
+    """Compare each expected detection with the nearest candidate of its class.
+
+    Args:
+        expected: What `reference` gives.
+        scores: [queries], of the export.
+        labels: [queries].
+        boxes: [queries, 4], corners as shares of the picture.
+        size: Width and height of the picture in pixels.
+    """
+    furthest_score = furthest_box = 0.0
+    sides = np.array([*size, *size])
+    for one in expected:
+        same = labels == one.class_id
+        if not same.any():
+            return Gap(1.0, 1.0, len(expected))
+        score_gaps = np.abs(scores[same] - one.score)
+        box_gaps = np.abs(boxes[same] - np.array(one[3:]) / sides).max(axis=1)
+        nearest = int(np.maximum(score_gaps, box_gaps).argmin())
+        furthest_score = max(furthest_score, float(score_gaps[nearest]))
+        furthest_box = max(furthest_box, float(box_gaps[nearest]))
+    return Gap(furthest_score, furthest_box, len(expected))
