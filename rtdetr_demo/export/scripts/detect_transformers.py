@@ -1,6 +1,6 @@
 """Detects objects in a picture: python detect.py PICTURE [THRESHOLD]
 
-Needs: pip install torch transformers pillow
+Needs: pip install torch 'transformers>=5' pillow
 """
 
 import json
