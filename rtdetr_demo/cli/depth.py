@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     check_threshold(options.threshold)
     for name in ("html", "csv", "json"):
         if path := getattr(options, name):
+            if path.is_dir():
+                raise BadInput(f"{path} could not be written: it is a folder.")
             check_writable(str(path), f"--{name}")
     labels = read_labels(options.labels) if options.labels else None
     skipped = Counter[str]()

@@ -125,7 +125,10 @@ class DepthReport:
             "pictures": self.pictures,
             "unreadable": [{"picture": name, "error": why} for name, why in self.unreadable],
             "summary": self.summary,
-            "recommendation": asdict(self.recommendation),
+            "recommendation": {
+                **asdict(self.recommendation),
+                "has_too_few_pictures": self.recommendation.has_too_few_pictures,
+            },
             "latency": self.latency and self.latency.to_json(),
             "labelled_pictures": self.labelled,
             "averages": [
@@ -241,8 +244,11 @@ class DepthStudy:
 
     def _check(self) -> None:
         if not self.counts:
-            first = f" {self.unreadable[0][1]}" if self.unreadable else ""
-            raise Unprocessable(f"None of {len(self.unreadable):,} pictures could be read.{first}")
+            reasons = [reason for _, reason in self.unreadable]
+            if len(reasons) == 1:
+                raise Unprocessable(reasons[0])
+            first = f" {reasons[0]}" if reasons else ""
+            raise Unprocessable(f"None of {len(reasons):,} pictures could be read.{first}")
         if not any(one.reference[EVERY] for one in self.counts):
             raise Unprocessable(
                 f"{self.checkpoint} detects nothing above {self.threshold:g} in "
