@@ -72,11 +72,11 @@ def agreement(shown: Sequence[Detection], reference: Sequence[Detection]) -> Agr
     return Agreement(len(overlaps), len(reference), len(shown), mean)
 
 
-def iou(one: Detection, other: Detection) -> float:
+def iou(first: Detection, second: Detection) -> float:
     """Intersection over union of two boxes, 0 to 1."""
-    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
+    width = min(first.xmax, second.xmax) - max(first.xmin, second.xmin)
+    height = min(first.ymax, second.ymax) - max(first.ymin, second.ymin)
     if width <= 0 or height <= 0:
         return 0.0
-    areas = [(box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (one, other)]
+    areas = [(box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (first, second)]
     return width * height / (sum(areas) - width * height)

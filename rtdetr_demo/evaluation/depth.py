@@ -70,7 +70,7 @@ class PictureLoss:
 
     def words(self) -> str:
         """What is lost, such as "2 person, 1 dog"."""
-        counts = Counter(one.label for one in self.lost)
+        counts = Counter(detection.label for detection in self.lost)
         return ", ".join(f"{count} {label}" for label, count in counts.most_common())
 
 
@@ -140,7 +140,7 @@ class DepthReport:
                     "layers": loss.layers,
                     "picture": loss.picture,
                     "reference": loss.reference,
-                    "lost": [one.to_json() for one in loss.lost],
+                    "lost": [detection.to_json() for detection in loss.lost],
                 }
                 for loss in self.losses
             ],
@@ -223,8 +223,8 @@ class DepthStudy:
             Unprocessable: No picture could be read, or full depth detects nothing in any.
         """
         self._check()
-        reference = np.array([one.reference[EVERY] for one in self.counts])
-        kept = np.array([one.kept[EVERY][0] for one in self.counts])
+        reference = np.array([picture.reference[EVERY] for picture in self.counts])
+        kept = np.array([picture.kept[EVERY][0] for picture in self.counts])
         shares = kept_shares(kept, reference)
         choice = recommend(shares, keep, int(reference.sum()), len(self.counts))
         return DepthReport(
@@ -249,7 +249,7 @@ class DepthStudy:
                 raise Unprocessable(reasons[0])
             first = f" {reasons[0]}" if reasons else ""
             raise Unprocessable(f"None of {len(reasons):,} pictures could be read.{first}")
-        if not any(one.reference[EVERY] for one in self.counts):
+        if not any(picture.reference[EVERY] for picture in self.counts):
             raise Unprocessable(
                 f"{self.checkpoint} detects nothing above {self.threshold:g} in "
                 f"{len(self.counts):,} photos, so there is nothing to keep. Lower --threshold, or "
@@ -259,9 +259,9 @@ class DepthStudy:
     def _groups(self) -> list[Group]:
         """The groups that any depth has detections of; classes by their number, most first."""
         totals: Counter[Group] = Counter()
-        for one in self.counts:
-            totals.update(one.reference)
-            for group in one.added:
+        for picture in self.counts:
+            totals.update(picture.reference)
+            for group in picture.added:
                 totals[group] += 0
         classes = sorted(
             (group for group in totals if group.kind == "class"),
@@ -271,9 +271,9 @@ class DepthStudy:
 
     def _rows(self, group: Group) -> list[DepthRow]:
         zeros = np.zeros((len(IOUS), self.depth), np.int64)
-        reference = np.array([one.reference.get(group, 0) for one in self.counts])
-        kept = np.array([one.kept.get(group, zeros).ravel() for one in self.counts])
-        added = np.array([one.added.get(group, zeros).ravel() for one in self.counts])
+        reference = np.array([picture.reference.get(group, 0) for picture in self.counts])
+        kept = np.array([picture.kept.get(group, zeros).ravel() for picture in self.counts])
+        added = np.array([picture.added.get(group, zeros).ravel() for picture in self.counts])
         # With the same random numbers as the recommendation, so that their intervals agree.
         sums = resampled_sums(np.column_stack([kept, added, reference]))
         total, columns = int(reference.sum()), kept.shape[1]
@@ -294,11 +294,13 @@ class DepthStudy:
     def _losses(self) -> list[PictureLoss]:
         losses = []
         for layers in range(1, self.depth):
-            worst = sorted(self.counts, key=lambda one: -len(one.lost[layers - 1]))[:WORST]
+            worst = sorted(self.counts, key=lambda picture: -len(picture.lost[layers - 1]))[:WORST]
             losses += [
-                PictureLoss(layers, one.name, one.reference[EVERY], one.lost[layers - 1])
-                for one in worst
-                if one.lost[layers - 1]
+                PictureLoss(
+                    layers, picture.name, picture.reference[EVERY], picture.lost[layers - 1]
+                )
+                for picture in worst
+                if picture.lost[layers - 1]
             ]
         return losses
 

@@ -83,19 +83,19 @@ def count_picture(name: str, predictions: Predictions, threshold: float) -> Pict
     return PictureCounts(name, totals, kept, added, tuple(lost))
 
 
-def size_of(one: Detection) -> str:
+def size_of(detection: Detection) -> str:
     """COCO's size of a box, by its area in pixels of the picture as it is stored."""
-    area = (one.xmax - one.xmin) * (one.ymax - one.ymin)
+    area = (detection.xmax - detection.xmin) * (detection.ymax - detection.ymin)
     return SIZES[(area >= _MEDIUM) + (area >= _LARGE)]
 
 
 def _at(detections: Sequence[Detection], places: set[int]) -> list[Detection]:
-    return [one for place, one in enumerate(detections) if place in places]
+    return [detection for place, detection in enumerate(detections) if place in places]
 
 
 def _totals(detections: Iterable[Detection]) -> dict[Group, int]:
     totals = {EVERY: 0}
-    for one in detections:
-        for group in (EVERY, Group("class", one.label), Group("size", size_of(one))):
+    for detection in detections:
+        for group in (EVERY, Group("class", detection.label), Group("size", size_of(detection))):
             totals[group] = totals.get(group, 0) + 1
     return totals

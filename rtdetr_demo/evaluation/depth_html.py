@@ -72,10 +72,10 @@ def _conditions(report: DepthReport) -> str:
         "as stated), each with a 90 % interval over photos.",
     ]
     if report.latency:
-        one = report.latency
+        latency = report.latency
         words.append(
-            f"Time: {one.runtime}, {one.precision}, {one.device}, {one.size[0]} x {one.size[1]} "
-            "pixels, from a decoded picture to detections."
+            f"Time: {latency.runtime}, {latency.precision}, {latency.device}, "
+            f"{latency.size[0]} x {latency.size[1]} pixels, from a decoded picture to detections."
         )
     if report.averages:
         words.append(f"AP: COCO's, in percent, on {report.labelled:,} labelled photos.")
@@ -202,13 +202,13 @@ def _drawn(image: Image.Image, loss: PictureLoss) -> str:
     width, height = (max(1, round(side * scale)) for side in image.size)
     across, down = width / image.width, height / image.height
     boxes = [
-        one._replace(
-            xmin=one.xmin * across,
-            ymin=one.ymin * down,
-            xmax=one.xmax * across,
-            ymax=one.ymax * down,
+        detection._replace(
+            xmin=detection.xmin * across,
+            ymin=detection.ymin * down,
+            xmax=detection.xmax * across,
+            ymax=detection.ymax * down,
         )
-        for one in loss.lost
+        for detection in loss.lost
     ]
     buffer = io.BytesIO()
     annotate(image.resize((width, height)), boxes).save(buffer, "JPEG", quality=80)

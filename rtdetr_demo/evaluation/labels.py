@@ -69,7 +69,7 @@ class CocoLabels:
 
     def annotations(self, images: Sequence[int]) -> list[dict[str, Any]]:
         wanted = set(images)
-        return [one for one in self._annotations if one["image_id"] in wanted]
+        return [annotation for annotation in self._annotations if annotation["image_id"] in wanted]
 
 
 class YoloLabels:
@@ -86,7 +86,7 @@ class YoloLabels:
         names = _read_names(folder)
         self.categories = [{"id": number, "name": name} for number, name in names.items()]
         self._classes = set(names)
-        self._found: list[dict[str, Any]] = []
+        self._read: list[dict[str, Any]] = []
         self._count = 0
 
     def entry(self, file: str, width: int, height: int) -> dict[str, Any] | None:
@@ -99,7 +99,7 @@ class YoloLabels:
         self._count += 1
         for number, line in enumerate(_read_text(candidate).splitlines(), start=1):
             if line.strip():
-                self._found.append(
+                self._read.append(
                     self._annotation(line, f"{candidate}, line {number},", width, height)
                 )
         return {"id": self._count, "file_name": file, "width": width, "height": height}
@@ -115,7 +115,7 @@ class YoloLabels:
             raise BadInput(f"{where} has a box that is not in shares of the picture, 0 to 1.")
         across, down = across * width, down * height
         return {
-            "id": len(self._found) + 1,
+            "id": len(self._read) + 1,
             "image_id": self._count,
             "category_id": int(label),
             "bbox": [x * width - across / 2, y * height - down / 2, across, down],
@@ -125,7 +125,7 @@ class YoloLabels:
 
     def annotations(self, images: Sequence[int]) -> list[dict[str, Any]]:
         wanted = set(images)
-        return [one for one in self._found if one["image_id"] in wanted]
+        return [annotation for annotation in self._read if annotation["image_id"] in wanted]
 
 
 def _is_positive(value: object) -> bool:

@@ -80,15 +80,15 @@ def read_measured(path: Path, checkpoint: str, layers: int) -> str:
         rows = [row for row in report["depths"] if row["kind"] == "all" and row["layers"] == layers]
         lines = [_figures(row) for row in rows]
         name, pictures = report["checkpoint"], int(report["pictures"])
-        averages = [one for one in report["averages"] if one["layers"] == layers]
+        averages = [average for average in report["averages"] if average["layers"] == layers]
     except OSError as error:
         raise BadInput(f"{path} could not be read: {error.strerror}.") from None
     except (ValueError, LookupError, TypeError):
         raise BadInput(f"{path} is no report of the command depth --json.") from None
     if name != checkpoint or not lines:
         raise BadInput(f"{path} has no figures of {checkpoint} at {layers} decoder layers.")
-    for one in averages:
-        named = [f"{key} {100 * one[key]:.1f} %" for key in ("AP", "AP50") if one.get(key)]
+    for average in averages:
+        named = [f"{key} {100 * average[key]:.1f} %" for key in ("AP", "AP50") if average.get(key)]
         lines.append(f"- {', '.join(named)} on {report['labelled_pictures']} labelled photos")
     return f"Measured on {pictures:,} photos, beside all decoder layers:\n\n" + "\n".join(lines)
 

@@ -38,7 +38,11 @@ def reference(detector: Detector, cut: Cut, image: Image.Image) -> list[Detectio
         image, cut.layers, queries=cut.queries, size=cut.size, every_layer=False
     )
     candidates = predictions.select(cut.layers, 0.0)
-    return [one for place, one in enumerate(candidates) if one.score > ABOVE or place < AT_LEAST]
+    return [
+        detection
+        for place, detection in enumerate(candidates)
+        if detection.score > ABOVE or place < AT_LEAST
+    ]
 
 
 def gap(
@@ -59,12 +63,12 @@ def gap(
     """
     furthest_score = furthest_box = 0.0
     sides = np.array([*size, *size])
-    for one in expected:
-        same = labels == one.class_id
+    for detection in expected:
+        same = labels == detection.class_id
         if not same.any():
             return Gap(1.0, 1.0, len(expected))
-        score_gaps = np.abs(scores[same] - one.score)
-        box_gaps = np.abs(boxes[same] - np.array(one[3:]) / sides).max(axis=1)
+        score_gaps = np.abs(scores[same] - detection.score)
+        box_gaps = np.abs(boxes[same] - np.array(detection[3:]) / sides).max(axis=1)
         nearest = int(np.maximum(score_gaps, box_gaps).argmin())
         furthest_score = max(furthest_score, float(score_gaps[nearest]))
         furthest_box = max(furthest_box, float(box_gaps[nearest]))

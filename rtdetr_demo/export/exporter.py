@@ -117,14 +117,14 @@ def _compare(
     if run is None:
         return None
     pixels = detector.prepare([photo], cut.size).float().cpu().contiguous()
-    found = gap(reference(detector, cut, photo), *run(photo, pixels), photo.size)
-    if not max(found.score, found.box) <= TOLERANCE[form]:  # so that NaN fails, too
+    difference = gap(reference(detector, cut, photo), *run(photo, pixels), photo.size)
+    if not max(difference.score, difference.box) <= TOLERANCE[form]:  # so that NaN fails, too
         raise Unprocessable(
             f"{detector.checkpoint} at {cut.layers} layers as {form} differs from the demo's own "
-            f"pass by {found.score:.1g} in score and {found.box:.1g} in a box, which is too much "
-            "to use it. Choose another format."
+            f"pass by {difference.score:.1g} in score and {difference.box:.1g} in a box, which is "
+            "too much to use it. Choose another format."
         )
-    return found
+    return difference
 
 
 def _write_transformers(
@@ -152,9 +152,13 @@ def _write_transformers(
     def run(image: Image.Image, pixels: torch.Tensor) -> Candidates:
         size = [(image.height, image.width)]
         output = saved(**processor(images=image, return_tensors="pt"))
-        [one] = processor.post_process_object_detection(output, 0.0, size)
+        [detected] = processor.post_process_object_detection(output, 0.0, size)
         sides = np.array([*image.size, *image.size])
-        return one["scores"].numpy(), one["labels"].numpy(), one["boxes"].numpy() / sides
+        return (
+            detected["scores"].numpy(),
+            detected["labels"].numpy(),
+            detected["boxes"].numpy() / sides,
+        )
 
     return run
 
@@ -214,8 +218,8 @@ def _write_openvino(
     compiled = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(image: Image.Image, pixels: torch.Tensor) -> Candidates:
-        found = compiled(pixels.numpy())
-        scores, labels, boxes = (found[name][0] for name in OUTPUTS)
+        outputs = compiled(pixels.numpy())
+        scores, labels, boxes = (outputs[name][0] for name in OUTPUTS)
         return scores, labels, boxes
 
     return run

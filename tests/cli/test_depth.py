@@ -41,7 +41,7 @@ def test_reports_hold_every_depth(
     out = capsys.readouterr().out
     content = json.loads(files["json"].read_text())
     assert content["pictures"] == 3
-    assert sorted(Path(one["picture"]).name for one in content["unreadable"]) == [
+    assert sorted(Path(picture["picture"]).name for picture in content["unreadable"]) == [
         "bad.jpg",
         "empty.jpg",
     ]
@@ -96,7 +96,9 @@ def test_labels_give_ap(tiny: Path, photos: Path, tmp_path: Path, capsys) -> Non
     assert run(photos, *words, "--json", tmp_path / "out.json") == 0
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["labelled_pictures"] == 2
-    assert [set(one) >= {"layers", "AP", "AP50"} for one in content["averages"]] == [True] * 6
+    assert [set(averages) >= {"layers", "AP", "AP50"} for averages in content["averages"]] == [
+        True
+    ] * 6
     assert "does not know them: zebra" in capsys.readouterr().out
 
 

@@ -67,7 +67,7 @@ def test_kept_and_added_are_counted_by_overlap_class_and_size() -> None:
     assert counts.added[cat].tolist() == [[1, 0], [1, 0]]
     assert counts.kept[small].tolist() == [[0, 1], [0, 1]]
     assert counts.added[large].tolist() == [[1, 0], [2, 0]]
-    assert [[one.label for one in lost] for lost in counts.lost] == [["<b>cat</b>"], []]
+    assert [[detection.label for detection in lost] for lost in counts.lost] == [["<b>cat</b>"], []]
 
 
 def test_a_detection_is_kept_once() -> None:

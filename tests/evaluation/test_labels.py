@@ -33,15 +33,15 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
         images.append(
             {"id": number, "file_name": name, "width": image.width, "height": image.height}
         )
-        for place, one in enumerate(detector.detect(image).select(6, 0.4)):
-            x, y, width, height = one.clipped(image.width, image.height)
+        for place, detection in enumerate(detector.detect(image).select(6, 0.4)):
+            x, y, width, height = detection.clipped(image.width, image.height)
             by = 0.2 * width * (place % 2)
             box = [x + by, y, min(width, image.width - x - by), height]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
-                    "category_id": one.class_id,
+                    "category_id": detection.class_id,
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,
@@ -55,15 +55,17 @@ def write_yolo(folder: Path, instances: dict) -> Path:
     folder.mkdir()
     for image in instances["images"]:
         lines = []
-        for one in instances["annotations"]:
-            if one["image_id"] == image["id"]:
-                x, y, width, height = one["bbox"]
+        for annotation in instances["annotations"]:
+            if annotation["image_id"] == image["id"]:
+                x, y, width, height = annotation["bbox"]
                 centre = [(x + width / 2) / image["width"], (y + height / 2) / image["height"]]
                 size = [width / image["width"], height / image["height"]]
                 numbers = " ".join(f"{value:.9f}" for value in centre + size)
-                lines.append(f"{one['category_id']} {numbers}\n")
+                lines.append(f"{annotation['category_id']} {numbers}\n")
         (folder / image["file_name"]).with_suffix(".txt").write_text("".join(lines))
-    names = "".join(f"  {one['id']}: {one['name']}\n" for one in instances["categories"])
+    names = "".join(
+        f"  {category['id']}: {category['name']}\n" for category in instances["categories"]
+    )
     (folder / "data.yaml").write_text(f"names:\n{names}")
     return folder
 
@@ -82,9 +84,9 @@ def test_ap_equals_that_of_evaluate(labelled: tuple[Path, dict], tmp_path: Path,
         scores.add(name, detector.detect(read_picture(folder / name)))
     expected = evaluate(detector, instances, folder, timed=False).depths
     assert scores.labelled == len(PICTURES)
-    for found, wanted in zip(scores.averages(), expected, strict=True):
+    for measured, wanted in zip(scores.averages(), expected, strict=True):
         for name in ("AP", "AP50"):
-            assert found[name] == pytest.approx(getattr(wanted, name), abs=1e-4)
+            assert measured[name] == pytest.approx(getattr(wanted, name), abs=1e-4)
     assert 0.1 < expected[-1].AP < 0.95, "a case in which something is at stake"
 
 
@@ -109,9 +111,9 @@ def test_a_name_that_stands_for_two_images_is_not_guessed(tmp_path: Path) -> Non
     path.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
     labels = read_labels(path)
     assert labels.entry("a.jpg", 10, 10) is None
-    found = labels.entry("1/a.jpg", 10, 10)
-    assert found is not None
-    assert found["id"] == 1
+    entry = labels.entry("1/a.jpg", 10, 10)
+    assert entry is not None
+    assert entry["id"] == 1
 
 
 def test_yolo_names_come_from_classes_txt_too(tmp_path: Path) -> None:
@@ -121,8 +123,12 @@ def test_yolo_names_come_from_classes_txt_too(tmp_path: Path) -> None:
     assert labels.categories == [{"id": 0, "name": "dog"}, {"id": 1, "name": "cat"}]
     entry = labels.entry("a.jpg", 200, 100)
     assert entry is not None
-    [one] = labels.annotations([entry["id"]])
-    assert (one["category_id"], one["bbox"], one["area"]) == (1, [50, 0, 100, 100], 10_000)
+    [annotation] = labels.annotations([entry["id"]])
+    assert (annotation["category_id"], annotation["bbox"], annotation["area"]) == (
+        1,
+        [50, 0, 100, 100],
+        10_000,
+    )
     assert labels.entry("b.jpg", 200, 100) is None
 
 

@@ -66,8 +66,8 @@ def run_transformers(
     with torch.inference_mode():
         output = model(**processor(images=image, return_tensors="pt"))
     size = [(image.height, image.width)]
-    [found] = processor.post_process_object_detection(output, 0.0, size)
-    return found["scores"].numpy(), found["labels"].numpy(), found["boxes"].numpy()
+    [detected] = processor.post_process_object_detection(output, 0.0, size)
+    return detected["scores"].numpy(), detected["labels"].numpy(), detected["boxes"].numpy()
 
 
 def pixels_of(about: dict, image: Image.Image) -> np.ndarray:
@@ -88,8 +88,8 @@ def run_onnx(folder: Path, image: Image.Image) -> Candidates:
 
 def run_openvino(folder: Path, image: Image.Image) -> Candidates:
     model = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = model(pixels_of(json.loads((folder / "model.json").read_text()), image))
-    scores, labels, boxes = (found[name][0] for name in ("scores", "labels", "boxes"))
+    outputs = model(pixels_of(json.loads((folder / "model.json").read_text()), image))
+    scores, labels, boxes = (outputs[name][0] for name in ("scores", "labels", "boxes"))
     return scores, labels, boxes * [*image.size, *image.size]
 
 
@@ -101,7 +101,7 @@ RUN: dict[str, Callable[..., Candidates]] = {
 TOLERANCE = {"transformers": 1e-4, "onnx": 1e-3, "openvino": 2e-2}
 
 
-def assert_same(detector: Detector, cut: Cut, found: Candidates, tolerance: float) -> None:
+def assert_same(detector: Detector, cut: Cut, candidates: Candidates, tolerance: float) -> None:
     """Every detection of the cut pass is there, within a tolerance in score and in box."""
     image = photo()
     predictions = detector.detect(
@@ -109,13 +109,13 @@ def assert_same(detector: Detector, cut: Cut, found: Candidates, tolerance: floa
     )
     expected = predictions.select(cut.layers, 0.3)
     assert len(expected) > 1, "a case in which something is at stake"
-    scores, labels, boxes = found
+    scores, labels, boxes = candidates
     assert len(scores) == cut.queries
     sides = np.array([*image.size, *image.size])
-    for one in expected:
-        score_gaps = np.abs(scores - one.score)
-        box_gaps = np.abs((boxes - np.array(one[3:])) / sides).max(1)
-        gaps = np.maximum(score_gaps, box_gaps)[labels == one.class_id]
+    for detection in expected:
+        score_gaps = np.abs(scores - detection.score)
+        box_gaps = np.abs((boxes - np.array(detection[3:])) / sides).max(1)
+        gaps = np.maximum(score_gaps, box_gaps)[labels == detection.class_id]
         assert gaps.min(initial=1.0) < tolerance
 
 
@@ -191,12 +191,12 @@ def test_the_script_runs_without_this_project(bundled: Detector, tmp_path: Path,
         [sys.executable, "-I", "-c", alone], cwd=elsewhere, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
     expected = bundled.detect(photo(), 4, every_layer=False).select(4, 0.3)
-    assert [one["label"] for one in found] == [one.label for one in expected]
-    for one, wanted in zip(found, expected, strict=True):
-        assert one["score"] == pytest.approx(wanted.score, abs=TOLERANCE[form])
-        assert one["box"] == pytest.approx(wanted[3:], abs=TOLERANCE[form] * 1280)
+    assert [line["label"] for line in printed] == [line.label for line in expected]
+    for line, wanted in zip(printed, expected, strict=True):
+        assert line["score"] == pytest.approx(wanted.score, abs=TOLERANCE[form])
+        assert line["box"] == pytest.approx(wanted[3:], abs=TOLERANCE[form] * 1280)
 
 
 def test_the_weights_of_other_layers_are_left_out(detector: Detector, tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_an_onnx_file_takes_any_batch_and_states_its_interface(
 ) -> None:
     export(detector, tmp_path / "out", "onnx", check_cut(detector, 3, None, None))
     model = onnx.load(tmp_path / "out" / "model.onnx")
-    metadata = {one.key: one.value for one in model.metadata_props}
-    [opset] = [one.version for one in model.opset_import if one.domain == ""]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    [opset] = [imported.version for imported in model.opset_import if imported.domain == ""]
     assert json.loads(metadata["opset"]) == opset
     assert "already" not in metadata["input"]
     assert "float32 [batch, 3, height, width]" in metadata["input"]
@@ -227,7 +227,7 @@ def test_an_onnx_file_takes_any_batch_and_states_its_interface(
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     pixels = np.random.default_rng(0).random((3, 3, 160, 160), np.float32)
     together = session.run(None, {"pixels": pixels})
-    assert [one.shape for one in together] == [(3, 300), (3, 300), (3, 300, 4)]
+    assert [output.shape for output in together] == [(3, 300), (3, 300), (3, 300, 4)]
     for number in range(3):
         single = session.run(None, {"pixels": pixels[number : number + 1]})
         assert single[0][0] == pytest.approx(together[0][number], abs=1e-4)

@@ -32,8 +32,8 @@ def count(folder: str, checkpoint: str, threshold: float) -> tuple[np.ndarray, n
     study = DepthStudy(checkpoint, detector.depth, threshold)
     for picture in tqdm(find_pictures([folder]), unit="photo"):
         study.add(picture.name, detector.detect(read_picture(read(picture.name))))
-    kept = np.array([one.kept[EVERY][0] for one in study.counts])
-    return kept, np.array([one.reference[EVERY] for one in study.counts])
+    kept = np.array([picture.kept[EVERY][0] for picture in study.counts])
+    return kept, np.array([picture.reference[EVERY] for picture in study.counts])
 
 
 def main() -> None:
@@ -62,12 +62,14 @@ def main() -> None:
     generator = np.random.default_rng(0)
     for size in options.sizes:
         samples = [generator.permutation(pictures) for _ in range(options.draws)]
-        estimates = [kept_shares(kept[one[:size]], reference[one[:size]]) for one in samples]
-        rest = np.array([kept[one[size:]].sum(0) / reference[one[size:]].sum() for one in samples])
+        estimates = [kept_shares(kept[order[:size]], reference[order[:size]]) for order in samples]
+        rest = np.array(
+            [kept[order[size:]].sum(0) / reference[order[size:]].sum() for order in samples]
+        )
         for keep in options.keep:
             choices = [
-                recommend(shares, keep / 100, int(reference[one[:size]].sum()), size)
-                for one, shares in zip(samples, estimates, strict=True)
+                recommend(shares, keep / 100, int(reference[order[:size]].sum()), size)
+                for order, shares in zip(samples, estimates, strict=True)
             ]
             layers = np.array([choice.layers for choice in choices])
             holds = rest[np.arange(len(rest)), layers - 1] >= keep / 100

@@ -20,8 +20,8 @@ image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
 threshold = float(sys.argv[2]) if len(sys.argv) > 2 else 0.5
 resized = image.resize((width, height), Image.Resampling.BILINEAR)
 pixels = (np.asarray(resized, np.float32) * scale + shift).transpose(2, 0, 1)[None]
-found = model(np.ascontiguousarray(pixels))
-scores, labels, boxes = (found[name][0] for name in ("scores", "labels", "boxes"))
+outputs = model(np.ascontiguousarray(pixels))
+scores, labels, boxes = (outputs[name][0] for name in ("scores", "labels", "boxes"))
 boxes = boxes * [image.width, image.height, image.width, image.height]
 for score, label, box in zip(scores, labels, boxes, strict=True):
     if score > threshold:

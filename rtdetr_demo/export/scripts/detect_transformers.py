@@ -20,7 +20,9 @@ processor = RTDetrImageProcessorPil.from_pretrained(folder)
 with torch.inference_mode():
     outputs = model(**processor(images=image, return_tensors="pt"))
 sizes = [(image.height, image.width)]
-[found] = processor.post_process_object_detection(outputs, threshold, sizes)
-for score, label, box in zip(found["scores"], found["labels"], found["boxes"], strict=True):
+[detected] = processor.post_process_object_detection(outputs, threshold, sizes)
+for score, label, box in zip(
+    detected["scores"], detected["labels"], detected["boxes"], strict=True
+):
     name = model.config.id2label[int(label)]
     print(json.dumps({"label": name, "score": float(score), "box": box.tolist()}))
