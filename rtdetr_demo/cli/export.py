@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     if gap := written.difference:
         print(
             f"It differs from the demo's own pass by at most {gap.score:.1g} in score and "
-            f"{gap.box:.1g} of the picture in a box ({gap.detections} detections)."
+            f"{gap.box:.1g} of the picture in a box ({gap.detections} of {gap.compared} detections "
+            "on one photograph)."
         )
     else:
         print("It was not compared with the demo's own pass: pip install onnxruntime for that.")

@@ -174,6 +174,7 @@ def _agreement(difference: Gap | None) -> str:
         return "Not compared with the whole checkpoint's pass: its runtime was not installed."
     return (
         f"Compared with the demo's own pass that stops at this layer, on one photograph: "
-        f"{difference.detections} detections differ by at most {difference.score:.1g} in score and "
-        f"by {difference.box:.1g} of the picture in any side of a box."
+        f"{difference.detections} of {difference.compared} detections differ by at most "
+        f"{difference.score:.1g} in score and by {difference.box:.1g} of the picture in any side "
+        "of a box."
     )

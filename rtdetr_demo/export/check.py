@@ -19,17 +19,19 @@ AT_LEAST = 10
 
 @dataclass(frozen=True)
 class Gap:
-    """The largest differences of any compared detection.
+    """The largest differences of the compared detections that are closest.
 
     Attributes:
         score: In score.
         box: In any side of a box, as a share of the picture's width or height.
-        detections: How many were compared.
+        detections: How many detections these are.
+        compared: How many were compared.
     """
 
     score: float
     box: float
     detections: int
+    compared: int
 
 
 def reference(detector: Detector, cut: Cut, image: Image.Image) -> list[Detection]:
@@ -51,6 +53,7 @@ def gap(
     labels: np.ndarray,
     boxes: np.ndarray,
     size: tuple[int, int],
+    alike: float = 1.0,
 ) -> Gap:
     """Compare each expected detection with the nearest candidate of its class.
 
@@ -60,16 +63,18 @@ def gap(
         labels: [queries].
         boxes: [queries, 4], corners as shares of the picture.
         size: Width and height of the picture in pixels.
+        alike: Share of the detections, the closest, whose differences count.
     """
-    furthest_score = furthest_box = 0.0
     sides = np.array([*size, *size])
-    for detection in expected:
+    gaps = np.ones((len(expected), 2))
+    for place, detection in enumerate(expected):
         same = labels == detection.class_id
-        if not same.any():
-            return Gap(1.0, 1.0, len(expected))
-        score_gaps = np.abs(scores[same] - detection.score)
-        box_gaps = np.abs(boxes[same] - np.array(detection[3:]) / sides).max(axis=1)
-        nearest = int(np.maximum(score_gaps, box_gaps).argmin())
-        furthest_score = max(furthest_score, float(score_gaps[nearest]))
-        furthest_box = max(furthest_box, float(box_gaps[nearest]))
-    return Gap(furthest_score, furthest_box, len(expected))
+        if same.any():
+            score_gaps = np.abs(scores[same] - detection.score)
+            box_gaps = np.abs(boxes[same] - np.array(detection[3:]) / sides).max(axis=1)
+            nearest = int(np.maximum(score_gaps, box_gaps).argmin())
+            gaps[place] = score_gaps[nearest], box_gaps[nearest]
+    count = int(np.ceil(alike * len(gaps)))
+    closest = gaps[gaps.max(axis=1).argsort()[:count]]
+    score, box = closest.max(axis=0)
+    return Gap(float(score), float(box), count, len(gaps))

@@ -4,7 +4,8 @@ IMAGES_DIR`.
 Draws random samples of the photographs, takes the recommendation of each for several tolerances,
 and counts how often the recommended depth keeps at least so much in all the other photographs. The
 photographs are detected once; with `--cache` what each depth keeps of them is written to a file and
-read from it next time.
+read from it next time. For comparison, the same with the bootstrap's interval alone, and with the
+measured share instead of an interval.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from rtdetr_demo.checkpoints.loading import load
 from rtdetr_demo.evaluation.depth import DepthStudy
 from rtdetr_demo.evaluation.depth_choice import kept_shares, recommend
 from rtdetr_demo.evaluation.depth_counts import EVERY
+from rtdetr_demo.evaluation.shares import CONFIDENCE, Share, resampled_sums
 from rtdetr_demo.media.images import read_picture
 
 
@@ -34,6 +36,25 @@ def count(folder: str, checkpoint: str, threshold: float) -> tuple[np.ndarray, n
         study.add(picture.name, detector.detect(read_picture(read(picture.name))))
     kept = np.array([picture.kept[EVERY][0] for picture in study.counts])
     return kept, np.array([picture.reference[EVERY] for picture in study.counts])
+
+
+def bootstrap_shares(kept: np.ndarray, reference: np.ndarray) -> list[Share]:
+    """As `kept_shares`, with the bootstrap's interval alone."""
+    sums = resampled_sums(np.column_stack([kept, reference]))
+    shares = sums[:, :-1] / sums[:, -1:].clip(1)
+    low, high = np.quantile(shares, [1 - CONFIDENCE, CONFIDENCE], axis=0)
+    values = kept.sum(0) / reference.sum()
+    return [Share(*map(float, numbers)) for numbers in zip(values, low, high, strict=True)]
+
+
+def point_shares(kept: np.ndarray, reference: np.ndarray) -> list[Share]:
+    """As `kept_shares`, without any interval."""
+    return [
+        Share(float(value), float(value), float(value)) for value in kept.sum(0) / reference.sum()
+    ]
+
+
+METHODS = {"": kept_shares, "bootstrap alone": bootstrap_shares, "share alone": point_shares}
 
 
 def main() -> None:
@@ -55,32 +76,33 @@ def main() -> None:
             options.cache.write_text(text, encoding="utf-8")
     pictures, depth = kept.shape
     shares = " ".join(f"{100 * share:.1f}" for share in kept.sum(0) / reference.sum())
-    print(
-        f"{pictures} photos, {reference.sum()} detections; kept at each depth, in percent: {shares}"
-    )
-    print("photos  keep  holds  cut  cut holds  full, too few photos  mean depth  fewest that hold")
+    print(f"{pictures} photos, {reference.sum()} detections; kept at each depth, %: {shares}")
+    print("| photos | keep | holds | fewer layers | hold, of these | too few | layers | fewest |")
+    print("|---|---|---|---|---|---|---|---|")
     generator = np.random.default_rng(0)
     for size in options.sizes:
         samples = [generator.permutation(pictures) for _ in range(options.draws)]
-        estimates = [kept_shares(kept[order[:size]], reference[order[:size]]) for order in samples]
         rest = np.array(
             [kept[order[size:]].sum(0) / reference[order[size:]].sum() for order in samples]
         )
-        for keep in options.keep:
-            choices = [
-                recommend(shares, keep / 100, int(reference[order[:size]].sum()), size)
-                for order, shares in zip(samples, estimates, strict=True)
-            ]
-            layers = np.array([choice.layers for choice in choices])
-            holds = rest[np.arange(len(rest)), layers - 1] >= keep / 100
-            cut = layers < depth
-            few = np.array([choice.has_too_few_pictures for choice in choices]) & ~cut
-            fewest = 1 + (rest >= keep / 100).argmax(1)
-            cut_holds = f"{holds[cut].mean():.1%}" if cut.any() else "-"
-            print(
-                f"{size:6d}{keep:6g}{holds.mean():7.1%}{cut.mean():7.1%}{cut_holds:>9}"
-                f"{few.mean():15.1%}{layers.mean():16.2f}{fewest.mean():12.2f}"
-            )
+        for method, estimate in METHODS.items():
+            estimates = [estimate(kept[order[:size]], reference[order[:size]]) for order in samples]
+            for keep in options.keep:
+                choices = [
+                    recommend(shares, keep / 100, int(reference[order[:size]].sum()), size)
+                    for order, shares in zip(samples, estimates, strict=True)
+                ]
+                layers = np.array([choice.layers for choice in choices])
+                holds = rest[np.arange(len(rest)), layers - 1] >= keep / 100
+                cut = layers < depth
+                few = np.array([choice.has_too_few_pictures for choice in choices]) & ~cut
+                fewest = 1 + (rest >= keep / 100).argmax(1)
+                cut_holds = f"{100 * holds[cut].mean():.1f} %" if cut.any() else "-"
+                print(
+                    f"| {size} {method} | {keep:g} % | {100 * holds.mean():.1f} % | "
+                    f"{100 * cut.mean():.1f} % | {cut_holds} | {100 * few.mean():.1f} % | "
+                    f"{layers.mean():.2f} | {fewest.mean():.2f} |"
+                )
 
 
 if __name__ == "__main__":
