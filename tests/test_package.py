@@ -63,6 +63,8 @@ OPTIONAL = {
     "training": "train",
     "evaluation/coco": "train",
     "evaluation/whole_models": "train",
+    "export/exporter": "train",
+    "export/scripts": "train",
     "cli/train": "train",
     "batch/": "ray",
     "cli/serve": "ray",
@@ -75,6 +77,7 @@ PACKAGES = {
     "cv2": "opencv_python_headless",
     "PIL": "pillow",
     "norfair": "norfair_enough",
+    "yaml": "pyyaml",
 }
 
 
