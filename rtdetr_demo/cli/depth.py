@@ -88,15 +88,29 @@ def run(options: argparse.Namespace) -> int:
     if labels:
         scores = _scores_class()(labels, detector.class_names, detector.depth)
     study = DepthStudy(detector.checkpoint, detector.depth, options.threshold)
-    first = _detect(detector, pictures, study, scores)
-    latency = None if options.no_timing or first is None else measure_latency(detector, first)
+    try:
+        _detect(detector, pictures, study, scores)
+        is_timed = not options.no_timing
+    except KeyboardInterrupt:
+        if not study.counts:
+            raise
+        print(f"Stopped after {len(study.counts):,} of {len(pictures):,} photos.", file=sys.stderr)
+        is_timed = False
+    paths = {picture.file: picture.name for picture in pictures}
+
+    def open_picture(file: str) -> Image.Image:
+        return read_picture(read(paths[file]))
+
+    latency = None
+    if is_timed and study.counts:
+        latency = measure_latency(detector, open_picture(study.counts[0].name))
     report = study.report(
         keep, latency, scores.averages() if scores else (), scores.labelled if scores else 0
     )
     _print(report)
     if scores and scores.absent:
         print(f"Left out, because the checkpoint does not know them: {', '.join(scores.absent)}.")
-    _write(report, options)
+    _write(report, options, open_picture)
     return 0
 
 
@@ -115,36 +129,32 @@ def _detect(
     pictures: Sequence[Picture],
     study: DepthStudy,
     scores: "DepthScores | None",
-) -> Image.Image | None:
-    """Count all pictures; gives the first one that could be read, for the measurement."""
-    first = None
+) -> None:
     with tqdm(total=len(pictures), unit="photo", desc="depth") as bar:
         for batch in _batches(pictures, study):
-            for picture, image, answer in _answers(detector, batch, study):
-                first = image if first is None else first
-                study.add(picture.name, answer)
+            for picture, answer in _answers(detector, batch, study):
+                study.add(picture.file, answer)
                 if scores:
                     scores.add(picture.file, answer)
             bar.update(len(study.counts) + len(study.unreadable) - bar.n)
         bar.update(len(pictures) - bar.n)
-    return first
 
 
 def _answers(
     detector: Detector, batch: Sequence[tuple[Picture, Image.Image]], study: DepthStudy
-) -> Iterator[tuple[Picture, Image.Image, Predictions]]:
+) -> Iterator[tuple[Picture, Predictions]]:
     """Detect in one pass; where a picture cannot be used, each by itself."""
     try:
         answers = detector.detect_batch([image for _, image in batch])
     except BadInput as error:
         if len(batch) == 1:
-            study.add_unreadable(batch[0][0].name, str(error))
+            study.add_unreadable(batch[0][0].file, str(error))
             return
         for pair in batch:
             yield from _answers(detector, [pair], study)
         return
-    for (picture, image), answer in zip(batch, answers, strict=True):
-        yield picture, image, answer
+    for (picture, _), answer in zip(batch, answers, strict=True):
+        yield picture, answer
 
 
 def _batches(
@@ -156,7 +166,7 @@ def _batches(
         try:
             image = read_picture(read(picture.name))
         except DemoError as error:
-            study.add_unreadable(picture.name, str(error))
+            study.add_unreadable(picture.file, str(error))
             continue
         pixels += image.width * image.height
         if batch and (len(batch) == BATCH or pixels > BATCH_PIXELS):
@@ -199,9 +209,13 @@ def _print(report: DepthReport) -> None:
     print(report.summary)
 
 
-def _write(report: DepthReport, options: argparse.Namespace) -> None:
+def _write(
+    report: DepthReport,
+    options: argparse.Namespace,
+    open_picture: Callable[[str], Image.Image],
+) -> None:
     contents: list[tuple[Path | None, Callable[[], str]]] = [
-        (options.html, lambda: to_html(report, lambda name: read_picture(read(name)))),
+        (options.html, lambda: to_html(report, open_picture)),
         (options.csv, report.to_csv),
         (options.json, lambda: json.dumps(report.to_json(), indent=2) + "\n"),
     ]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rtdetr_demo.__main__ import main
 from rtdetr_demo.cli import depth as command
+from rtdetr_demo.detector.detector import Detector
 from rtdetr_demo.media.images import read_picture
 from tests.support.paths import EXAMPLES
 
@@ -41,10 +42,13 @@ def test_reports_hold_every_depth(
     out = capsys.readouterr().out
     content = json.loads(files["json"].read_text())
     assert content["pictures"] == 3
-    assert sorted(Path(picture["picture"]).name for picture in content["unreadable"]) == [
-        "bad.jpg",
-        "empty.jpg",
-    ]
+    unreadable = [picture["picture"] for picture in content["unreadable"]]
+    assert unreadable == ["bad.jpg", "empty.jpg"]
+    assert {loss["picture"] for loss in content["losses"]} <= {
+        "cat.jpg",
+        "dogs.jpg",
+        "more/cows.jpg",
+    }
     overall = [row for row in content["depths"] if row["kind"] == "all"]
     assert [(row["iou"], row["layers"]) for row in overall] == [
         (iou, layers) for iou in (0.5, 0.75) for layers in range(1, 7)
@@ -60,6 +64,7 @@ def test_reports_hold_every_depth(
     html = files["html"].read_text()
     assert "src='data:image/jpeg;base64," in html
     assert "://" not in html
+    assert str(photos) not in html, "a report that is passed on does not tell where photos lie"
 
 
 def test_what_is_counted_is_what_detect_gives(tiny: Path, photos: Path, tmp_path: Path) -> None:
@@ -84,6 +89,32 @@ def test_batches_give_what_single_pictures_give(
         for name in ("together", "single")
     )
     assert together == single
+
+
+def test_an_interrupted_run_reports_what_is_done(
+    tiny: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    detect_batch, passes = Detector.detect_batch, []
+
+    def interrupted(*arguments: object) -> object:
+        passes.append(arguments)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return detect_batch(*arguments)
+
+    monkeypatch.setattr(command, "BATCH_PIXELS", 1)
+    monkeypatch.setattr(Detector, "detect_batch", interrupted)
+    words = ["--checkpoint", tiny, "--threshold", 0.4, "--json", tmp_path / "out.json"]
+    assert run(photos, *words) == 0
+    assert "Stopped after 2 of 5 photos" in capsys.readouterr().err
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert (content["pictures"], content["latency"]) == (2, None)
+    passes[:] = [(), ()]
+    assert run(photos, *words) == 130
 
 
 def test_labels_give_ap(tiny: Path, photos: Path, tmp_path: Path, capsys) -> None:
