@@ -107,7 +107,7 @@ def _overview(report: DepthReport) -> str:
 def _groups(report: DepthReport, kind: str, title: str) -> str:
     rows = [row for row in report.rows if row.kind == kind and row.iou == IOUS[0]]
     names = list(dict.fromkeys(row.group for row in rows))
-    head = ["", "detections", *(layers_in_words(k) for k in range(1, report.depth + 1))]
+    head = ["", "detections", *map(str, range(1, report.depth + 1))]
     tables = []
     for what in ("kept", "added"):
         lines = []
@@ -115,14 +115,15 @@ def _groups(report: DepthReport, kind: str, title: str) -> str:
             own = [row for row in rows if row.group == name]
             cells = [name, f"{own[0].reference:,}", *(_share(row, what) for row in own)]
             lines.append(_line(cells))
-        tables.append(f"<h3>{what.capitalize()}</h3>{_table(head, lines)}")
+        caption = f"{what.capitalize()}, in percent, by number of decoder layers"
+        tables.append(f"<h3>{caption}</h3>{_table(head, lines)}")
     return f"<h2>{title}, at IoU {IOUS[0]:g}</h2>{''.join(tables)}"
 
 
 def _share(row: DepthRow, what: str) -> str:
     if not row.reference:
         return f"{row.added} of 0" if what == "added" and row.added else "-"
-    return str(row.kept_share if what == "kept" else row.added_share)
+    return (row.kept_share if what == "kept" else row.added_share).short()
 
 
 def _line(cells: Iterable[str], is_chosen: bool = False) -> str:

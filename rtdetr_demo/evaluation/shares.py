@@ -36,11 +36,20 @@ class Share:
     high: float | None
 
     def __str__(self) -> str:
+        """In percent, such as "96.9 % (93.2 to 98.4 %)"."""
         if self.value is None or self.low is None or self.high is None:
             return "-"
         if self.low == self.high:
             return percent(self.value)
         return f"{percent(self.value)} ({100 * self.low:.1f} to {percent(self.high)})"
+
+    def short(self) -> str:
+        """The same in whole percent without the sign, such as "97 (93 to 98)"."""
+        if self.value is None or self.low is None or self.high is None:
+            return "-"
+        if self.low == self.high:
+            return f"{100 * self.value:.0f}"
+        return f"{100 * self.value:.0f} ({100 * self.low:.0f} to {100 * self.high:.0f})"
 
 
 WHOLE = Share(1.0, 1.0, 1.0)

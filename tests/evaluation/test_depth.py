@@ -101,7 +101,13 @@ def test_an_interval_is_wider_where_one_picture_loses_all() -> None:
 def test_a_share_of_nothing_is_no_number() -> None:
     share = kept_share(0, 0, np.zeros(1000), np.zeros(1000))
     assert share == Share(None, None, None)
-    assert str(share) == "-"
+    assert (str(share), share.short()) == ("-", "-")
+
+
+def test_shares_are_written_in_percent() -> None:
+    share = Share(0.969, 0.9322, 0.9836)
+    assert (str(share), share.short()) == ("96.9 % (93.2 to 98.4 %)", "97 (93 to 98)")
+    assert (str(Share(1, 1, 1)), Share(1, 1, 1).short()) == ("100.0 %", "100")
 
 
 def test_the_recommended_depth_keeps_enough_as_often_as_promised() -> None:

@@ -79,7 +79,7 @@ def main() -> None:
     print(f"{pictures} photos, {reference.sum()} detections; kept at each depth, %: {shares}")
     print("| photos | keep | holds | fewer layers | hold, of these | too few | layers | fewest |")
     print("|---|---|---|---|---|---|---|---|")
-    generator = np.random.default_rng(0)
+    generator, coverage = np.random.default_rng(0), []
     for size in options.sizes:
         samples = [generator.permutation(pictures) for _ in range(options.draws)]
         rest = np.array(
@@ -87,6 +87,17 @@ def main() -> None:
         )
         for method, estimate in METHODS.items():
             estimates = [estimate(kept[order[:size]], reference[order[:size]]) for order in samples]
+            covered = [
+                100
+                * np.mean(
+                    [
+                        shares[k].low <= true[k] <= shares[k].high
+                        for shares, true in zip(estimates, rest, strict=True)
+                    ]
+                )
+                for k in range(depth - 1)
+            ]
+            coverage.append(f"{size} {method}: " + " ".join(f"{part:.1f}" for part in covered))
             for keep in options.keep:
                 choices = [
                     recommend(shares, keep / 100, int(reference[order[:size]].sum()), size)
@@ -103,6 +114,10 @@ def main() -> None:
                     f"{100 * cut.mean():.1f} % | {cut_holds} | {100 * few.mean():.1f} % | "
                     f"{layers.mean():.2f} | {fewest.mean():.2f} |"
                 )
+    print(
+        "Share of intervals that contain what the other photos keep, at each depth but the last, %:"
+    )
+    print("\n".join(coverage))
 
 
 if __name__ == "__main__":
