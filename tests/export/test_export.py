@@ -180,8 +180,14 @@ def test_an_r18_of_the_published_size_gives_the_same(
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_script_runs_without_this_project(bundled: Detector, tmp_path: Path, form: str) -> None:
-    cut = check_cut(bundled, 4, None, None)
+@pytest.mark.parametrize(
+    "layers",
+    [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)],
+)
+def test_the_script_runs_without_this_project(
+    bundled: Detector, tmp_path: Path, form: str, layers: int
+) -> None:
+    cut = check_cut(bundled, layers, None, None)
     folder = export(bundled, tmp_path / "out", form, cut).folder
     script = folder / "detect.py"
     assert len(script.read_text().splitlines()) <= 30
@@ -201,7 +207,7 @@ def test_the_script_runs_without_this_project(bundled: Detector, tmp_path: Path,
     )
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    expected = bundled.detect(photo(), 4, every_layer=False).select(4, 0.3)
+    expected = bundled.detect(photo(), layers, every_layer=False).select(layers, 0.3)
     assert [line["label"] for line in printed] == [line.label for line in expected]
     for line, wanted in zip(printed, expected, strict=True):
         assert line["score"] == pytest.approx(wanted.score, abs=TOLERANCE[form])
