@@ -129,6 +129,8 @@ def test_an_installed_package_detects_and_serves_outside_of_the_checkout(tmp_pat
     )
     assert ran.returncode == 0, ran.stderr.decode()
     assert "cat" in {one["label"] for one in json.loads(ran.stdout)["detections"]}
+    scripts = tmp_path / "site" / "rtdetr_demo" / "export" / "scripts"
+    assert len(list(scripts.glob("detect_*.py"))) == 3
 
     port = free_port()
     serving = subprocess.Popen(
