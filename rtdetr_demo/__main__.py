@@ -16,6 +16,8 @@ COMMANDS = {
     "benchmark": "time every decoder depth, beside transformers",
     "train": "train the bundled checkpoint",
     "evaluate": "measure AP per decoder depth on a COCO file",
+    "depth": "choose a decoder depth for a folder of photos",
+    "export": "write a checkpoint, cut at a depth, for use without this demo",
     "inspect": "show why the model found an object",
     "average": "average the weights of several trained folders",
     "examples": "make anew what the page ships of its example pictures",

@@ -69,6 +69,8 @@ OPTIONAL = {
     "training": "train",
     "evaluation/coco": "train",
     "evaluation/whole_models": "train",
+    "export/exporter": "train",
+    "export/scripts": "train",
     "cli/train": "train",
     "batch/": "ray",
     "cli/serve": "ray",
@@ -81,6 +83,7 @@ PACKAGES = {
     "cv2": "opencv_python_headless",
     "PIL": "pillow",
     "norfair": "norfair_enough",
+    "yaml": "pyyaml",
 }
 
 
@@ -132,6 +135,8 @@ def test_an_installed_package_detects_and_serves_outside_of_the_checkout(tmp_pat
     )
     assert ran.returncode == 0, ran.stderr.decode()
     assert "cat" in {one["label"] for one in json.loads(ran.stdout)["detections"]}
+    scripts = tmp_path / "site" / "rtdetr_demo" / "export" / "scripts"
+    assert len(list(scripts.glob("detect_*.py"))) == 3
 
     port = free_port()
     serving = subprocess.Popen(

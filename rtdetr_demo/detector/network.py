@@ -155,7 +155,7 @@ class EncoderStage(nn.Module):
         best = chosen.unsqueeze(-1)
         queries = tokens.gather(1, best.expand(-1, -1, tokens.shape[-1]))
         # The box head runs on what was chosen only.
-        anchors = constants.anchors.expand(len(best), -1, -1).gather(1, best.expand(-1, -1, 4))
+        anchors = constants.anchors.expand(best.shape[0], -1, -1).gather(1, best.expand(-1, -1, 4))
         return logits, chosen, queries, (_in_its_dtype(self.box_head, queries) + anchors).sigmoid()
 
     def constants(self, features: Sequence[Tensor]) -> ShapeConstants:

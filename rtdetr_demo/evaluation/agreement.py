@@ -35,31 +35,48 @@ class Agreement:
         return 2 * self.kept / both if both else 1.0
 
 
-def agreement(shown: Sequence[Detection], reference: Sequence[Detection]) -> Agreement:
-    """Pair detections of one class one-to-one, the largest overlaps first."""
-    pairs = [
-        (overlap, i, j)
+def match(
+    shown: Sequence[Detection], reference: Sequence[Detection], least_iou: float = MATCH_IOU
+) -> list[tuple[int, int, float]]:
+    """Pair detections of one class one-to-one, the largest overlaps first.
+
+    Args:
+        shown: The detections to judge.
+        reference: The detections that they are compared with.
+        least_iou: Overlap from which two detections are the same thing.
+
+    Returns:
+        Index in `shown`, index in `reference` and IoU of each pair, largest IoU first.
+    """
+    candidates = [
+        (j, i, overlap)
         for i, wanted in enumerate(reference)
-        for j, found in enumerate(shown)
-        if wanted.label == found.label and (overlap := iou(wanted, found)) >= MATCH_IOU
+        for j, other in enumerate(shown)
+        if wanted.label == other.label and (overlap := iou(wanted, other)) >= least_iou
     ]
-    kept: set[int] = set()
-    used: set[int] = set()
-    total = 0.0
-    for overlap, i, j in sorted(pairs, key=lambda pair: -pair[0]):
-        if i not in kept and j not in used:
-            kept.add(i)
-            used.add(j)
-            total += overlap
-    mean = total / len(kept) if kept else None
-    return Agreement(len(kept), len(reference), len(shown), mean)
+    pairs: list[tuple[int, int, float]] = []
+    matched_shown: set[int] = set()
+    matched_reference: set[int] = set()
+    for j, i, overlap in sorted(candidates, key=lambda candidate: -candidate[2]):
+        if j not in matched_shown and i not in matched_reference:
+            matched_shown.add(j)
+            matched_reference.add(i)
+            pairs.append((j, i, overlap))
+    return pairs
 
 
-def iou(one: Detection, other: Detection) -> float:
+def agreement(shown: Sequence[Detection], reference: Sequence[Detection]) -> Agreement:
+    """Count what `match` pairs."""
+    overlaps = [overlap for _, _, overlap in match(shown, reference)]
+    mean = sum(overlaps) / len(overlaps) if overlaps else None
+    return Agreement(len(overlaps), len(reference), len(shown), mean)
+
+
+def iou(first: Detection, second: Detection) -> float:
     """Intersection over union of two boxes, 0 to 1."""
-    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
+    width = min(first.xmax, second.xmax) - max(first.xmin, second.xmin)
+    height = min(first.ymax, second.ymax) - max(first.ymin, second.ymin)
     if width <= 0 or height <= 0:
         return 0.0
-    areas = [(box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (one, other)]
+    areas = [(box.xmax - box.xmin) * (box.ymax - box.ymin) for box in (first, second)]
     return width * height / (sum(areas) - width * height)

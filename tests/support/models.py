@@ -1,15 +1,19 @@
 """Small models for tests, in the layout of the hub."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import (
+    PreTrainedConfig,
     PreTrainedModel,
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrImageProcessorPil,
     RTDetrResNetConfig,
+    RTDetrV2Config,
+    RTDetrV2ForObjectDetection,
 )
 
 NAMES = ["person", "car", "dog", "cat", "<b>bold</b>"]
@@ -18,12 +22,37 @@ NAMES = ["person", "car", "dog", "cat", "<b>bold</b>"]
 def random_model(**overrides: object) -> RTDetrForObjectDetection:
     """An RT-DETR with random weights whose maps and scores are spread out: what it finds depends on
     the picture, few tokens and scores tie, and thresholds bite."""
+    return _randomized(RTDetrForObjectDetection, RTDetrConfig(**overrides))
+
+
+def random_model_v2(**overrides: object) -> RTDetrV2ForObjectDetection:
+    """An RT-DETRv2 with random weights, as `random_model`."""
+    return _randomized(RTDetrV2ForObjectDetection, RTDetrV2Config(**overrides))
+
+
+def r18() -> dict:
+    """Settings of the published RT-DETR R18, for 80 classes."""
+    return {
+        "num_labels": 80,
+        "backbone_config": RTDetrResNetConfig(
+            embedding_size=64,
+            hidden_sizes=[64, 128, 256, 512],
+            depths=[2, 2, 2, 2],
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        "encoder_in_channels": [128, 256, 512],
+        "hidden_expansion": 0.5,
+        "decoder_layers": 3,
+    }
+
+
+def _randomized(kind: type, config: PreTrainedConfig) -> Any:
     torch.manual_seed(1)
-    config = RTDetrConfig(**overrides)
     names = NAMES + [f"class {i}" for i in range(len(NAMES), config.num_labels)]
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
-    model = RTDetrForObjectDetection(config).eval()
+    model = kind(config).eval()
     with torch.no_grad():
         spread(model)
         for head in model.model.decoder.class_embed:

@@ -1,0 +1,1 @@
+"""A checkpoint, cut at a depth, as files that run without this package."""
