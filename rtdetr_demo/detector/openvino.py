@@ -8,7 +8,6 @@ decoder layers, one depth, or the first stages alone.
 import copy
 import functools
 import logging
-import sys
 import threading
 import time
 import warnings
@@ -26,6 +25,7 @@ from ..errors import Cancelled
 from .backends import BOX_TOLERANCE, SCORE_TOLERANCE, End
 from .network import StagedRTDetr
 from .openvino_cache import ConvertedCache, fingerprint
+from .openvino_import import import_openvino
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +70,7 @@ class OpenVinoBackend:
         stop: threading.Event | None = None,
         cache: Path | None = None,
     ):
-        # It would report each conversion to its makers; without this module it does not.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino
-
+        openvino = import_openvino()
         self.name = "OpenVINO bf16" if half else "OpenVINO"
         self.size = size
         self.depth = len(stages.layers)

@@ -5,7 +5,6 @@ graph with the last layer's logits and boxes: what somebody gets who converts th
 """
 
 import io
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForObjectDetection
 
+from ..detector.openvino_import import import_openvino
 from ..errors import BadInput
 
 OPENVINO, ONNXRUNTIME = "openvino", "onnxruntime"
@@ -37,10 +37,8 @@ def prepare(
 
     Raises BadInput where the package is not installed.
     """
-    # OpenVINO would report each conversion to its makers; without this module it does not.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        __import__(name)
+        import_openvino() if name == OPENVINO else __import__(name)
     except ImportError:
         raise BadInput(
             f"{NAMES[name]} is not installed: run pip install {name}, or leave out "

@@ -16,6 +16,7 @@ from transformers import AutoModelForObjectDetection, PreTrainedModel
 
 from ..detector import efficientnet_lite
 from ..detector.detector import Detector
+from ..detector.openvino_import import import_openvino
 from ..detector.parity import bundled_photograph
 from ..detector.reading import read_checkpoint
 from ..errors import BadInput, Unprocessable
@@ -225,8 +226,7 @@ def _write_openvino(
         raise Unprocessable(
             "OpenVINO is not installed here: run pip install openvino, or choose --format onnx."
         ) from None
-    import openvino
-
+    openvino = import_openvino()
     text = json.dumps(about, indent=2) + "\n"
     file.with_suffix(".json").write_text(text, encoding="utf-8")
     shutil.copyfile(_SCRIPTS / "detect_openvino.py", folder / "detect.py")

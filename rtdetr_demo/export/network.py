@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from ..detector.detector import Detector
 from ..detector.network import StagedRTDetr
+from ..detector.openvino_import import import_openvino
 from ..detector.postprocess import topk_postprocess
 from .settings import Cut
 
@@ -87,9 +87,7 @@ def to_onnx(detector: Detector, cut: Cut, about: dict[str, Any]) -> onnx.ModelPr
 def to_openvino(network: onnx.ModelProto, file: Path) -> None:
     """Convert a network to OpenVINO's form, its weights in float16, as `file` (ending in .xml) and
     a file of weights beside it."""
-    # It would report each conversion to its makers; without this module it does not.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    openvino = import_openvino()
 
     # OpenVINO reads files, so that it can map large weights.
     whole = file.with_suffix(".onnx")

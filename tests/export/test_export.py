@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +22,7 @@ from transformers import (
 from rtdetr_demo.__main__ import main
 from rtdetr_demo.checkpoints.loading import load
 from rtdetr_demo.detector.detector import Detector
+from rtdetr_demo.detector.openvino_import import import_openvino
 from rtdetr_demo.errors import BadInput, Unprocessable
 from rtdetr_demo.export import exporter
 from rtdetr_demo.export.card import NOT_STATED, card, license_of, read_measured
@@ -87,7 +87,9 @@ def run_onnx(folder: Path, image: Image.Image) -> Candidates:
 
 
 def run_openvino(folder: Path, image: Image.Image) -> Candidates:
-    model = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = import_openvino().compile_model(
+        folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
     outputs = model(pixels_of(json.loads((folder / "model.json").read_text()), image))
     scores, labels, boxes = (outputs[name][0] for name in ("scores", "labels", "boxes"))
     return scores, labels, boxes * [*image.size, *image.size]
@@ -258,7 +260,7 @@ def test_openvino_weights_are_halves_and_any_batch_runs(detector: Detector, tmp_
     files = export(detector, tmp_path / "ir", "openvino", cut).files
     whole = export(detector, tmp_path / "onnx", "onnx", cut).files
     assert files["model.bin"] < 0.6 * whole["model.onnx"]
-    model = openvino.compile_model(tmp_path / "ir" / "model.xml", "CPU")
+    model = import_openvino().compile_model(tmp_path / "ir" / "model.xml", "CPU")
     assert model(np.zeros((2, 3, 160, 160), np.float32))["boxes"].shape == (2, 300, 4)
 
 
