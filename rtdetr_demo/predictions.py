@@ -137,7 +137,9 @@ class Predictions:
                 strict=True,
             )
         ]
-        return [one for one in found if classes is None or one.label in classes][:max_detections]
+        if classes is not None:
+            found = [detection for detection in found if detection.label in classes]
+        return found[:max_detections]
 
     def to_json(
         self,
@@ -152,7 +154,8 @@ class Predictions:
             "decoder_layers": layer,
             "image": {"width": self.width, "height": self.height},
             "detections": [
-                one.to_json() for one in self.select(layer, threshold, classes, max_detections)
+                detection.to_json()
+                for detection in self.select(layer, threshold, classes, max_detections)
             ],
             "timing_ms": self.timing.to_json(),
         }

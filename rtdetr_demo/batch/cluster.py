@@ -83,7 +83,7 @@ class Worker:
             self._error = str(error)
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
-        pictures = [Picture(*one) for one in zip(task["names"], task["stems"], strict=True)]
+        pictures = [Picture(*names) for names in zip(task["names"], task["stems"], strict=True)]
         if self._error:
             return {"pictures": 0, "error": self._error}
         try:
@@ -150,7 +150,7 @@ def _go_through(
     workers: int | None,
     bar: tqdm,
 ) -> None:
-    layout = Layout.of([one["Resources"] for one in ray.nodes() if one["Alive"]], workers)
+    layout = Layout.of([node["Resources"] for node in ray.nodes() if node["Alive"]], workers)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -167,8 +167,8 @@ def _go_through(
     tasks = [
         {
             "part": number,
-            "names": [one.name for one in some],
-            "stems": [one.stem for one in some],
+            "names": [picture.name for picture in some],
+            "stems": [picture.stem for picture in some],
         }
         for number, some in plan.items()
     ]
@@ -179,7 +179,7 @@ def _go_through(
         num_cpus=layout.cpus,
         num_gpus=layout.gpus or None,
     )
-    for one in done.iter_rows():
-        if one["error"]:
-            raise BadInput(one["error"])
-        bar.update(one["pictures"])
+    for part in done.iter_rows():
+        if part["error"]:
+            raise BadInput(part["error"])
+        bar.update(part["pictures"])

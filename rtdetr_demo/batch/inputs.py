@@ -214,7 +214,7 @@ def _expand_remote(argument: str, skipped: Counter[str]) -> Iterator[tuple[str, 
         root = None
         if storage.isdir(path):
             everything = sorted(storage.find(path))
-            matches = [one for one in everything if _counts(one, skipped)]
+            matches = [path for path in everything if _counts(path, skipped)]
             root = path
         elif glob.has_magic(path) and not storage.exists(path):
             matches = sorted(storage.glob(path))

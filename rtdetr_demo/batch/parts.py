@@ -61,7 +61,7 @@ class Parts:
         if all(names == _names(slices.get(number, ())) for number, names in held.items()):
             return {number: some for number, some in slices.items() if number not in held}
         done = {name for names in held.values() for name in names}
-        left = [one for one in pictures if one.name not in done]
+        left = [picture for picture in pictures if picture.name not in done]
         first = max(held) + 1
         return {
             first + number: left[start : start + size]
@@ -83,7 +83,7 @@ class Parts:
                         picture.stem,
                         row["width"] or 0,
                         row["height"] or 0,
-                        tuple(_detection(one) for one in row["detections"]),
+                        tuple(_detection(detection) for detection in row["detections"]),
                         row["error"],
                         picture.file,
                         row.get("note"),
@@ -123,7 +123,7 @@ class Parts:
 
 
 def _names(pictures: Sequence[Picture]) -> list[str]:
-    return [one.name for one in pictures]
+    return [picture.name for picture in pictures]
 
 
 def _detection(one: Mapping) -> Detection:

@@ -68,6 +68,6 @@ class Row:
             "checkpoint": run.checkpoint,
             "decoder_layers": run.decoder_layers,
             "image": {"width": self.width, "height": self.height},
-            "detections": [one.to_json() for one in self.found],
+            "detections": [detection.to_json() for detection in self.found],
             **note,
         }

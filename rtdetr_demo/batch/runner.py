@@ -57,7 +57,7 @@ def run_to_file(
         return 0
     with Journal(target) as journal:
         journal.open(run, resume)
-        left = [one for one in pictures if one.name not in journal.done]
+        left = [picture for picture in pictures if picture.name not in journal.done]
         with progress_bar(len(pictures), len(pictures) - len(left)) as bar:
             for row in detect_pictures(left, detector, run):
                 journal.add(row)

@@ -98,7 +98,7 @@ def write_parquet(file: "IO[bytes] | Path", rows: Iterable[Row], run: RunInfo) -
                     "picture": _readable(row.picture),
                     "width": row.width or None,
                     "height": row.height or None,
-                    "detections": [one._asdict() for one in row.found],
+                    "detections": [detection._asdict() for detection in row.found],
                     "error": row.error and _readable(row.error),
                     "note": row.note,
                 }
@@ -146,7 +146,9 @@ def _write_csv(out: Path, rows: Rows, run: RunInfo) -> None:
         table.writerow(["picture", *CSV_COLUMNS, "error", "note"])
         for row in rows():
             size = (row.width, row.height)
-            lines = [csv_values(one, size) for one in row.found] or [[""] * len(CSV_COLUMNS)]
+            lines = [csv_values(detection, size) for detection in row.found] or [
+                [""] * len(CSV_COLUMNS)
+            ]
             name, *rest = (csv_text(text or "") for text in (row.picture, row.error, row.note))
             table.writerows([name, *values, *rest] for values in lines)
 
@@ -172,10 +174,10 @@ def _write_coco(out: Path, rows: Rows, run: RunInfo) -> None:
     def annotations() -> Iterator[dict[str, Any]]:
         count = 0
         for number, row in enumerate(_readable_rows(rows), start=1):
-            for one in row.found:
+            for detection in row.found:
                 count += 1
                 size = (row.width, row.height)
-                yield coco_annotation(one, size, count, number, ids[one.class_id])
+                yield coco_annotation(detection, size, count, number, ids[detection.class_id])
 
     def errors() -> Iterator[dict[str, Any]]:
         return (
@@ -223,7 +225,7 @@ def _write_yolo(out: Path, rows: Rows, run: RunInfo) -> None:
             file = out / f"{row.stem}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             size = (row.width, row.height)
-            file.write_text("".join(yolo_line(one, size) for one in row.found))
+            file.write_text("".join(yolo_line(detection, size) for detection in row.found))
         names = (f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(run.class_names))
         (out / "data.yaml").write_text(f"nc: {len(run.class_names)}\nnames:\n{''.join(names)}")
         if "classes" not in stems:

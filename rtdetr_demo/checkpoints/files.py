@@ -91,7 +91,7 @@ def _excess(config: Any, name: str = "") -> str | None:
     elif isinstance(config, list):
         if len(config) > 1000:
             return f"too many entries in {name[:40]}"
-        numbers = [one for one in config if isinstance(one, int)]
+        numbers = [value for value in config if isinstance(value, int)]
         if name == "depths" and sum(numbers) > _MAX_BLOCKS:
             return f"more than {_MAX_BLOCKS} blocks"
         for value in config:
@@ -117,4 +117,4 @@ def _parameters(folder: Path) -> int:
             model = AutoModelForObjectDetection.from_config(config)
     except Exception:
         return 0  # loading says what is wrong
-    return sum(one.numel() for one in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -93,10 +93,11 @@ def _print(report: Report) -> None:
             f"{line.p5:9.1f}{line.p95:9.1f}{share:>20}{agrees:>11}  {line.runtime}"
         )
     print("stages: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in report.stages.items()))
-    for one in report.converted:
+    for network in report.converted:
         print(
-            f"{one.depth} layers, network alone: {one.network_ms:.1f} ms, {one.share:.2f} of the "
-            f"{one.whole_model_ms:.1f} ms of {NAMES[one.converter]}'s whole model"
+            f"{network.depth} layers, network alone: {network.network_ms:.1f} ms, "
+            f"{network.share:.2f} of the {network.whole_model_ms:.1f} ms of "
+            f"{NAMES[network.converter]}'s whole model"
         )
     if report.throughput:
         print(", ".join(f"{name} {value:.4g}" for name, value in report.throughput.items()))

@@ -93,7 +93,7 @@ def _results(source: Path, out: Path) -> list[Path]:
         results = [out, out.with_suffix(".jsonl"), out.with_suffix(".csv")]
     else:
         results = [out / name for name in FILES]
-    if any(one.exists() and one.samefile(source) for one in results):
+    if any(result.exists() and result.samefile(source) for result in results):
         raise BadInput("OUT is IN: the clip would be overwritten. Give OUT another name.")
     return results
 
@@ -101,7 +101,7 @@ def _results(source: Path, out: Path) -> list[Path]:
 @contextlib.contextmanager
 def _beside(result: Path) -> Iterator[Path]:
     """A folder beside the result, to be renamed from when all is done; gone afterwards."""
-    made = [one for one in (result.parent, *result.parent.parents) if not one.exists()]
+    made = [folder for folder in (result.parent, *result.parent.parents) if not folder.exists()]
     try:
         result.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=result.parent))
@@ -111,9 +111,9 @@ def _beside(result: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for one in made:  # where nothing came of it, no empty folder stays
+        for parent in made:  # where nothing came of it, no empty folder stays
             with contextlib.suppress(OSError):
-                one.rmdir()
+                parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -127,10 +127,10 @@ def _stages_in(detector: Detector, half: bool) -> Iterator[tuple[str, bytes]]:
         _round_weights(stages)
     pixels = torch.rand(1, 3, *detector.size, generator=torch.Generator().manual_seed(0))
     queries, boxes, *maps = reference.encode(pixels)
-    shapes = [(int(one.shape[1]), int(one.shape[2])) for one in maps]
+    shapes = [(int(feature_map.shape[1]), int(feature_map.shape[2])) for feature_map in maps]
     encoder = BrowserEncoder(stages.encode)
     *_, tokens = encoder(pixels)
-    expected = torch.cat([one.flatten(1, 2) for one in maps], 1)
+    expected = torch.cat([feature_map.flatten(1, 2) for feature_map in maps], 1)
     _demand(tokens / expected.std(), expected / expected.std(), 10 * SCORE_TOLERANCE, "maps")
     yield "encoder", _to_onnx(encoder, (pixels,), ["pixels"], ["queries", "boxes", "tokens"])
     for number, (layer, head) in enumerate(zip(stages.layers, stages.heads, strict=True)):
@@ -155,9 +155,9 @@ def _round_weights(stages: nn.Module) -> None:
     """Round what is worth it to half precision, in place; single numbers keep theirs."""
     for module in stages.modules():
         held = [*module._parameters.values(), *vars(module).values()]
-        for one in held:
-            if isinstance(one, Tensor) and one.numel() >= WORTH_HALVING:
-                one.copy_(one.half().float())
+        for tensor in held:
+            if isinstance(tensor, Tensor) and tensor.numel() >= WORTH_HALVING:
+                tensor.copy_(tensor.half().float())
 
 
 def _to_onnx(module: nn.Module, given: tuple, inputs: list[str], outputs: list[str]) -> bytes:

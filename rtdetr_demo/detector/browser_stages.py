@@ -22,7 +22,7 @@ class BrowserEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         queries, boxes, *maps = self.stage(pixels)
-        return queries, boxes, torch.cat([one.flatten(1, 2) for one in maps], 1)
+        return queries, boxes, torch.cat([feature_map.flatten(1, 2) for feature_map in maps], 1)
 
 
 class BrowserLayer(nn.Module):
@@ -86,7 +86,7 @@ class TokenAttention(nn.Module):
         weights = self.weights(queries).view(count, self.heads, self.points).softmax(-1)
         taps, shares = self._nearest(x, y) if self.discrete else self._bilinear(x, y)
         shape = (count, self.heads, self.points)
-        where = torch.cat([one.view(shape) for one in taps], -1).int()
+        where = torch.cat([tap.view(shape) for tap in taps], -1).int()
         weights = torch.cat([weights * share.view(shape) for share in shares], -1)
         rows = F.embedding(where.flatten(0, 1), maps[0][0])
         sampled = (weights.flatten(0, 1).unsqueeze(1) @ rows).view(count, self.heads, -1)

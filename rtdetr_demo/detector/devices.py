@@ -159,7 +159,7 @@ def within_memory(
         )
     middle = (len(items) + 1) // 2
     halves = (items[:middle], items[middle:])
-    return [one for half in halves for one in within_memory(work, half, device, release)]
+    return [result for half in halves for result in within_memory(work, half, device, release)]
 
 
 class Stopwatch:

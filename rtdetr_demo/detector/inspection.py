@@ -164,8 +164,12 @@ class Inspection:
             ],
             "energy": {
                 step: [
-                    {"width": one.shape[1], "height": one.shape[0], "values": _rounded(one, 2)}
-                    for one in maps
+                    {
+                        "width": values.shape[1],
+                        "height": values.shape[0],
+                        "values": _rounded(values, 2),
+                    }
+                    for values in maps
                 ]
                 for step, maps in self.energy.items()
             },
@@ -189,7 +193,7 @@ class Inspection:
             "iou": _rounded(iou(self.boxes[:, query], self.boxes[-1, query]), 3),
             "heads": points.shape[1],
             "points": points.shape[3],
-            "layers": [_points(one) for one in points],
+            "layers": [_points(layer) for layer in points],
             "even_share": round(1 / len(self.chosen), 5),
             "rivals": [
                 {
@@ -239,7 +243,7 @@ def record(stages: StagedRTDetr, pixels: Tensor, size: tuple[int, int]) -> dict[
     encode = stages.encode
     energy, maps = _record_encoder(encode, pixels)
     logits, chosen, queries, boxes = encode.select(maps)
-    shapes = tuple((int(one.shape[1]), int(one.shape[2])) for one in maps)
+    shapes = tuple((int(feature_map.shape[1]), int(feature_map.shape[2])) for feature_map in maps)
     logits_by_stage, boxes_by_stage = [logits[0, chosen[0]]], [boxes[0]]
     sampling: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     layer: Any

@@ -130,7 +130,7 @@ class EncoderStage(nn.Module):
         """What the hybrid encoder gave, as the decoder takes it."""
         maps = maps + [maps[-1]] * (len(self.decoder_proj) - len(maps))  # coarser, if asked for
         maps = [proj(one) for proj, one in zip(self.decoder_proj, maps, strict=True)]
-        return tuple(one.permute(0, 2, 3, 1) for one in maps)
+        return tuple(feature_map.permute(0, 2, 3, 1) for feature_map in maps)
 
     def select(
         self,
@@ -145,9 +145,11 @@ class EncoderStage(nn.Module):
         query where near ties would fall differently.
         """
         if constants is None:
-            shapes = tuple((int(one.shape[1]), int(one.shape[2])) for one in maps)
+            shapes = tuple(
+                (int(feature_map.shape[1]), int(feature_map.shape[2])) for feature_map in maps
+            )
             constants = self._of_shapes(shapes, maps[0].device, maps[0].dtype)
-        tokens = torch.cat([one.flatten(1, 2) for one in maps], 1)
+        tokens = torch.cat([feature_map.flatten(1, 2) for feature_map in maps], 1)
         tokens = self.output(tokens * constants.valid)
         logits = self.score_head(tokens)
         if chosen is None:
@@ -164,7 +166,9 @@ class EncoderStage(nn.Module):
         They are kept for the last few shapes only: who reads them by address, as a recorded graph
         does, must hold them.
         """
-        shapes = [(int(one.shape[2]), int(one.shape[3])) for one in features]
+        shapes = [
+            (int(feature_map.shape[2]), int(feature_map.shape[3])) for feature_map in features
+        ]
         first = features[0]
         return self._of_shapes(
             _with_extra_levels(shapes, len(self.decoder_proj)), first.device, first.dtype

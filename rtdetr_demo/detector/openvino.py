@@ -137,8 +137,8 @@ class OpenVinoBackend:
                 cut = self._cuts.get(depth)
         kept = slice(0, depth) if every else slice(depth - 1, depth)
         logits, boxes = [], []
-        for one in pixels.split(1):
-            _, layer_logits, layer_boxes = self._call(cut or self._every, one)
+        for picture in pixels.split(1):
+            _, layer_logits, layer_boxes = self._call(cut or self._every, picture)
             if not cut:
                 layer_logits, layer_boxes = layer_logits[kept], layer_boxes[kept]
             logits.append(np.stack(layer_logits, 1))
@@ -167,7 +167,9 @@ class OpenVinoBackend:
         """The network in OpenVINO's form, with the outputs of `_AllOutputs`."""
         _check(stop)
         # Tracing swaps methods of modules for a while: not on those that serve. Weights are shared.
-        weights = {id(one): one for one in (*self._stages.parameters(), *self._stages.buffers())}
+        weights = {
+            id(tensor): tensor for tensor in (*self._stages.parameters(), *self._stages.buffers())
+        }
         module = _AllOutputs(copy.deepcopy(self._stages, weights))
         pixels = torch.zeros(1, 3, *self.size)
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
@@ -212,7 +214,7 @@ class OpenVinoBackend:
         given = self._ov.Tensor(pixels.contiguous().numpy(), shared_memory=True)
         request.set_input_tensor(0, given)
         request.infer()
-        outputs = [one.data.copy() for one in request.output_tensors]
+        outputs = [tensor.data.copy() for tensor in request.output_tensors]
         return outputs[0], outputs[1::2], outputs[2::2]
 
     @functools.cached_property
@@ -220,7 +222,7 @@ class OpenVinoBackend:
         """A picture, and what PyTorch says of it."""
         pixels = _photograph(self.size)
         with torch.inference_mode(False), torch.no_grad():
-            outputs = [one.numpy() for one in _AllOutputs(self._stages)(pixels)]
+            outputs = [tensor.numpy() for tensor in _AllOutputs(self._stages)(pixels)]
         chosen, *layers = outputs[-1 - 2 * self.depth :]
         return pixels, (chosen, layers[::2], layers[1::2])
 

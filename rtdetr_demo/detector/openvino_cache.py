@@ -112,11 +112,11 @@ class ConvertedCache:
     def _drop_excess(self, kept: str) -> None:
         """Delete the least recently used entries other than `kept` past the limit."""
         assert self._folder is not None
-        entries = [one for one in self._folder.iterdir() if one.is_dir()]
+        entries = [entry for entry in self._folder.iterdir() if entry.is_dir()]
         entries.sort(key=lambda one: (one.name == kept, one.stat().st_mtime), reverse=True)
         total = 0
         for entry in entries:
-            total += sum(one.stat().st_size for one in entry.rglob("*") if one.is_file())
+            total += sum(file.stat().st_size for file in entry.rglob("*") if file.is_file())
             if total > self._limit_bytes and entry.name != kept:
                 shutil.rmtree(entry, ignore_errors=True)
 

@@ -99,10 +99,12 @@ class Preprocess:
             prepared = self._processor(images=list(images), return_tensors="pt", **options)
             return prepared["pixel_values"].to(self._device, dtype)
         if self._device.type == "cuda":
-            pixels = torch.cat([self._resized(self._sent(one), height, width) for one in images])
+            pixels = torch.cat(
+                [self._resized(self._sent(image), height, width) for image in images]
+            )
         else:
-            resized = [one.resize((width, height), Image.Resampling.BILINEAR) for one in images]
-            stacked = torch.from_numpy(np.stack([np.asarray(one) for one in resized]))
+            resized = [image.resize((width, height), Image.Resampling.BILINEAR) for image in images]
+            stacked = torch.from_numpy(np.stack([np.asarray(image) for image in resized]))
             pixels = stacked.to(self._device).float()
         return pixels.mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2).to(dtype)
 

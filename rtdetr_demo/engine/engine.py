@@ -346,7 +346,7 @@ class Engine:
         return [request, *self._queue.take_alike(limit - 1, request.is_like)]
 
     def _run_batch(self, batch: list[Request]) -> None:
-        batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
+        batch = [request for request in batch if request.future.set_running_or_notify_cancel()]
         if not batch:
             return
         began = time.perf_counter()
@@ -368,7 +368,9 @@ class Engine:
         first = batch[0]
         if first.call is not None:
             return [first.call()]
-        pictures: list[Prepared] = [one.prepared for one in batch if one.prepared is not None]
+        pictures: list[Prepared] = [
+            request.prepared for request in batch if request.prepared is not None
+        ]
         if first.kind == "inspect":
             return [self.device.inspect(first.detector, pictures[0], first.params)]
         return list(self.device.detect(first.detector, pictures, first.params))

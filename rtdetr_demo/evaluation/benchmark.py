@@ -258,7 +258,7 @@ class _Measurement:
 
     def time_shape(self, setting: Setting) -> None:
         self.make_ready(setting)
-        pair = [one.contender(self.detector, self.image) for one in (self.own, setting)]
+        pair = [candidate.contender(self.detector, self.image) for candidate in (self.own, setting)]
         times = self.take_turns(f"timing {setting.name}", pair, 2)
         taken = times[setting.name]
         if self.report.latency:  # what the machine did meanwhile fell on both of the pair
@@ -294,7 +294,7 @@ class _Measurement:
             value=setting.value,
             runtime=self.detector.runtime(**setting.shape).name,
             agreement=agreement(found, self.reference).f1,
-            detections=tuple(one.to_json() for one in found),
+            detections=tuple(detection.to_json() for detection in found),
         )
 
 
@@ -364,7 +364,7 @@ def conditions(detector: Detector, plan: Plan) -> dict[str, Any]:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(one.split(": ", 1)[1] for one in lines if one.startswith("model name"))
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

@@ -117,7 +117,10 @@ def measure_faithfulness(
             if masks is None:
                 continue
             occluded = [_occlude(image, masks[region]) for region in REGIONS]
-            left = [_score_left(found, query, one) for one in detector.detect_batch(occluded)]
+            left = [
+                _score_left(found, query, predictions)
+                for predictions in detector.detect_batch(occluded)
+            ]
             score = float(found.scores[-1, query])
             drops = {region: score - now for region, now in zip(REGIONS, left, strict=True)}
             rows.append((number, score, drops))

@@ -217,7 +217,7 @@ def part_name(end: End) -> str:
 def scaled(turns: Mapping[str, Turns]) -> dict[str, np.ndarray]:
     """Milliseconds [rounds] by name, as if all had taken turns at the same time: what the machine
     did meanwhile made the full pass slower, too."""
-    base = low(np.concatenate([one.whole for one in turns.values()]))
+    base = low(np.concatenate([timing.whole for timing in turns.values()]))
     return {name: one.taken * (base / low(one.whole)) for name, one in turns.items()}
 
 
@@ -292,7 +292,7 @@ def fit(taken: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, list[tuple[fl
     base = low(whole)
 
     def estimates(chosen: Any) -> np.ndarray:
-        part, full = (np.quantile(one[:, chosen], LOW, axis=1) for one in (taken, whole))
+        part, full = (np.quantile(times[:, chosen], LOW, axis=1) for times in (taken, whole))
         return part / full * base
 
     draws = np.random.default_rng(0).integers(rounds, size=(RESAMPLES, rounds))
@@ -309,5 +309,5 @@ def fit(taken: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, list[tuple[fl
 
     costs = solve(centre)
     saved = (sums[-1] - sums)[2:]
-    errors = np.array([saved @ solve(one) for one in drawn]).std(axis=0)
+    errors = np.array([saved @ solve(sample) for sample in drawn]).std(axis=0)
     return costs, list(zip((saved @ costs).tolist(), errors.tolist(), strict=True))

@@ -55,14 +55,14 @@ def operating_point(
     wanted = set(categories)
     objects = _group(instances["annotations"], wanted)
     found = _group(results, wanted)
-    total = sum(not one.get("iscrowd") for group in objects.values() for one in group)
+    total = sum(not entry.get("iscrowd") for group in objects.values() for entry in group)
     rows: list[tuple[float, bool]] = []
     for key, group in found.items():
-        group.sort(key=lambda one: -one["score"])
+        group.sort(key=lambda entry: -entry["score"])
         truth = objects.get(key, [])
-        boxes = np.array([one["bbox"] for one in group], float)
-        overlap = iou_matrix(boxes, np.array([one["bbox"] for one in truth], float))
-        crowd = np.array([bool(one.get("iscrowd")) for one in truth], bool)
+        boxes = np.array([entry["bbox"] for entry in group], float)
+        overlap = iou_matrix(boxes, np.array([entry["bbox"] for entry in truth], float))
+        crowd = np.array([bool(entry.get("iscrowd")) for entry in truth], bool)
         free = ~crowd
         for one, row in zip(group, overlap, strict=True):
             candidates = np.where(free, row, 0.0)
@@ -97,9 +97,9 @@ def operating_point(
 def duplicate_share(results: Iterable[dict[str, Any]], threshold: float) -> float:
     """The share of the detections above a threshold that repeat a better one (0 to 1)."""
     count = repeated = 0
-    for group in _group((one for one in results if one["score"] > threshold), None).values():
-        group.sort(key=lambda one: -one["score"])
-        boxes = np.array([one["bbox"] for one in group], float)
+    for group in _group((entry for entry in results if entry["score"] > threshold), None).values():
+        group.sort(key=lambda entry: -entry["score"])
+        boxes = np.array([entry["bbox"] for entry in group], float)
         count += len(group)
         repeated += int(np.tril(iou_matrix(boxes, boxes) > DUPLICATE_IOU, -1).any(1).sum())
     return repeated / max(count, 1)
@@ -110,18 +110,18 @@ def _group(
 ) -> dict[tuple[int, int], list[dict[str, Any]]]:
     """Entries by picture and class."""
     groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for one in entries:
-        if categories is None or one["category_id"] in categories:
-            groups[one["image_id"], one["category_id"]].append(one)
+    for entry in entries:
+        if categories is None or entry["category_id"] in categories:
+            groups[entry["image_id"], entry["category_id"]].append(entry)
     return groups
 
 
 def _inside(box: Sequence[float], truth: Sequence[dict[str, Any]], crowd: np.ndarray) -> bool:
     """Whether most of a box lies in one crowd, as COCO's metric judges it."""
     x, y, width, height = box
-    for one, is_crowd in zip(truth, crowd, strict=True):
+    for instance, is_crowd in zip(truth, crowd, strict=True):
         if is_crowd:
-            left, top, across, down = one["bbox"]
+            left, top, across, down = instance["bbox"]
             wide = min(x + width, left + across) - max(x, left)
             high = min(y + height, top + down) - max(y, top)
             if wide > 0 and high > 0 and wide * high >= MATCH_IOU * width * height:

@@ -70,7 +70,7 @@ def _on_openvino(module: nn.Module, pixels: Tensor) -> Callable[[Tensor], object
         given = openvino.Tensor(pixels.contiguous().numpy(), shared_memory=True)
         request.set_input_tensor(0, given)
         request.infer()
-        return [one.data.copy() for one in request.output_tensors]
+        return [tensor.data.copy() for tensor in request.output_tensors]
 
     return run
 

@@ -70,12 +70,13 @@ def annotate(image: Image.Image, found: Sequence[Detection]) -> Image.Image:
     import supervision as sv
 
     # supervision picks colours by class number: number the classes that are present.
-    present = sorted({one.label for one in found})
+    present = sorted({detection.label for detection in found})
     colors = [class_color(label) for label in present]
     shown = sv.Detections(
-        xyxy=np.array([one[3:] for one in found], dtype=np.float32),
-        class_id=np.array([present.index(one.label) for one in found]),
+        xyxy=np.array([detection[3:] for detection in found], dtype=np.float32),
+        class_id=np.array([present.index(detection.label) for detection in found]),
     )
+    labels = [f"{detection.label} {detection.score:.2f}" for detection in found]
     size = max(image.size)
     scene = sv.BoxAnnotator(
         color=sv.ColorPalette.from_hex(colors), thickness=max(2, round(size / 400))
@@ -86,7 +87,7 @@ def annotate(image: Image.Image, found: Sequence[Detection]) -> Image.Image:
         font_size=max(11, round(size / 60)),
         text_padding=max(3, round(size / 300)),
         smart_position=True,
-    ).annotate(scene, shown, labels=[f"{one.label} {one.score:.2f}" for one in found])
+    ).annotate(scene, shown, labels=labels)
 
 
 def _json(content: dict) -> bytes:
@@ -120,7 +121,7 @@ def _csv(predictions: Predictions, found: Sequence[Detection]) -> bytes:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     size = (predictions.width, predictions.height)
-    writer.writerows(csv_values(one, size) for one in found)
+    writer.writerows(csv_values(detection, size) for detection in found)
     return table.getvalue().encode()
 
 
@@ -173,4 +174,4 @@ def yolo_line(one: Detection, size: tuple[int, int]) -> str:
 
 def _yolo(predictions: Predictions, found: Sequence[Detection]) -> bytes:
     size = (predictions.width, predictions.height)
-    return "".join(yolo_line(one, size) for one in found).encode()
+    return "".join(yolo_line(detection, size) for detection in found).encode()

@@ -71,7 +71,7 @@ def _get_once(
 ) -> bytes | str:
     """One request: the body's bytes, or the address that it redirects to."""
     scheme, host, port = _split(url)
-    allowed = {one.lower() for one in allowed_hosts}
+    allowed = {host.lower() for host in allowed_hosts}
     exempt = host in allowed or f"{host}:{port}" in allowed
     address = host if exempt else _public_address(host, port)
     left = deadline - time.monotonic()

@@ -174,8 +174,8 @@ def _drawn(
                 predictions.select(predictions.layers, options.threshold, options.classes)
             )
             tables.add(item, tracked)
-            for one in tracked:
-                seen[int(item.time)][one.found.label].add(one.id)
+            for track in tracked:
+                seen[int(item.time)][track.found.label].add(track.id)
         picture = annotator.draw(pixels, tracked, fresh)
         progress.done += 1
         now = time.monotonic()
@@ -249,14 +249,14 @@ class _Tables:
 
     def add(self, frame: Frame, tracked: Sequence[Tracked]) -> None:
         moment = round(frame.time, 4)
-        found = [{"id": one.id, **one.found.to_json()} for one in tracked]
+        found = [{"id": track.id, **track.found.to_json()} for track in tracked]
         self._lines.write(
             json.dumps({"frame": frame.index, "time": moment, "detections": found}) + "\n"
         )
-        for one in tracked:
-            box = [round(v, 1) for v in one.found[3:]]
-            label = csv_text(one.found.label)
-            row = [frame.index, moment, one.id, label, round(one.found.score, 4), *box]
+        for track in tracked:
+            box = [round(v, 1) for v in track.found[3:]]
+            label = csv_text(track.found.label)
+            row = [frame.index, moment, track.id, label, round(track.found.score, 4), *box]
             self._csv.writerow(row)
 
     def __enter__(self) -> "_Tables":

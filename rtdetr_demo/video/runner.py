@@ -135,7 +135,7 @@ def _serve(
             continue
         kind, content = child.recv()
         if kind == "frames":
-            found = detector.detect([Image.fromarray(one) for one in content])
+            found = detector.detect([Image.fromarray(pixels) for pixels in content])
             child.send(("found", found))
         elif kind == "progress":
             on_progress(content)

@@ -42,11 +42,14 @@ class Tracker:
         """The detections of the next frame, with the numbers of their tracks."""
         given = [
             norfair.Detection(
-                np.array([[one.xmin, one.ymin], [one.xmax, one.ymax]]), data=one, label=one.label
+                np.array([[detection.xmin, detection.ymin], [detection.xmax, detection.ymax]]),
+                data=detection,
+                label=detection.label,
             )
-            for one in found
+            for detection in found
         ]
-        fresh = {id(one) for one in found}  # a track out of sight keeps its last detection
+        # A track out of sight keeps its last detection.
+        fresh = {id(detection) for detection in found}
         tracks = self._tracker.update(detections=given)
         return [
             Tracked(track.id, track.last_detection.data)
@@ -83,13 +86,15 @@ class FrameAnnotator:
         scene = pixels[..., ::-1].copy()
         if tracked:
             shown = sv.Detections(
-                xyxy=np.array([one.found[3:] for one in tracked], dtype=np.float32),
-                class_id=np.array([one.found.class_id for one in tracked]),
-                tracker_id=np.array([one.id for one in tracked]),
+                xyxy=np.array([track.found[3:] for track in tracked], dtype=np.float32),
+                class_id=np.array([track.found.class_id for track in tracked]),
+                tracker_id=np.array([track.id for track in tracked]),
             )
             if fresh and self.zone is not None:
                 self.zone.trigger(shown)
-            labels = [f"#{one.id} {one.found.label} {one.found.score:.2f}" for one in tracked]
+            labels = [
+                f"#{track.id} {track.found.label} {track.found.score:.2f}" for track in tracked
+            ]
             scene = self._trace.annotate(scene, shown)
             scene = self._box.annotate(scene, shown)
             self._label.smart_position = len(tracked) <= MOST_SPREAD
