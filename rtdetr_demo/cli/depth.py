@@ -194,7 +194,7 @@ def _print(report: DepthReport) -> None:
                 value = report.averages[k][name]
                 line += f"{'-' if value is None else f'{100 * value:.1f}':>7}"
         print(line)
-    print("Shares of full depth's detections, with 90 % intervals over photos.")
+    print("Shares of full depth's detections, with 90% intervals over photos.")
     if report.averages:
         print(f"AP in percent, on {report.labelled:,} labelled photos.")
     layers = min(report.recommendation.layers, max(report.depth - 1, 1))

@@ -306,11 +306,11 @@ class DepthStudy:
 
 
 def saved_in_words(latency: Latency | None, layers: int) -> str:
-    """The time that a depth saves, such as "2.3 ms (6 %) a picture"; empty where it was not
+    """The time that a depth saves, such as "2.3 ms (6%) a picture"; empty where it was not
     measured, or full depth is meant."""
     if latency is None or layers == len(latency.total_ms):
         return ""
     if latency.within_noise[layers - 1]:
         return "less time than this measurement can tell"
     full, taken = latency.total_ms[-1], latency.total_ms[layers - 1]
-    return f"{full - taken:.1f} ms ({100 * (full - taken) / full:.0f} %) a picture on this machine"
+    return f"{full - taken:.1f} ms ({100 * (full - taken) / full:.0f}%) a picture on this machine"

@@ -129,7 +129,7 @@ def sentences(choice: Recommendation, shares: Sequence[Share], saved: str = "") 
     Args:
         choice: What `recommend` gives for `shares`.
         shares: What each depth keeps.
-        saved: The time that the recommended depth saves, such as "2.3 ms (6 %) a picture"; empty
+        saved: The time that the recommended depth saves, such as "2.3 ms (6%) a picture"; empty
             where it was not measured or nothing is saved.
     """
     depth, keep = len(shares), _percentage(choice.keep)
@@ -176,7 +176,7 @@ def layers_in_words(count: int) -> str:
 
 
 def _percentage(share: float) -> str:
-    return f"{100 * share:.4g} %"
+    return f"{100 * share:.4g}%"
 
 
 def _interval(share: Share) -> str:
@@ -184,4 +184,4 @@ def _interval(share: Share) -> str:
     assert share.low is not None
     assert share.high is not None
     low, high = f"{100 * share.low:.1f}", percent(share.high)
-    return f"{percent(share.value)} (90 % interval {low} to {high})"
+    return f"{percent(share.value)} (90% interval {low} to {high})"

@@ -69,7 +69,7 @@ def _conditions(report: DepthReport) -> str:
         f"{report.pictures:,} photos, {report.recommendation.detections:,} detections that score "
         f"above {report.threshold:g} at full depth.",
         "Kept and added are shares of full depth's detections, paired one-to-one (same class, IoU "
-        "as stated), each with a 90 % interval over photos.",
+        "as stated), each with a 90% interval over photos.",
     ]
     if report.latency:
         latency = report.latency
@@ -153,7 +153,7 @@ def _chart(report: DepthReport) -> str:
         parts.append(
             f"<line x1='{left}' x2='{width}' y1='{up(level):.1f}' y2='{up(level):.1f}' "
             "stroke='currentColor' opacity='.15'/>"
-            f"<text x='{left - 6}' y='{up(level) + 4:.1f}' text-anchor='end'>{100 * level:.0f} %"
+            f"<text x='{left - 6}' y='{up(level) + 4:.1f}' text-anchor='end'>{100 * level:.0f}%"
             "</text>"
         )
     keep = up(report.recommendation.keep)
@@ -175,7 +175,7 @@ def _chart(report: DepthReport) -> str:
         "role='img' aria-label='Share of detections kept, by number of decoder layers'>"
         f"{''.join(parts)}</svg>"
         "<p>The share of full depth's detections that each number of decoder layers keeps at IoU "
-        f"{IOUS[0]:g}, with its 90 % interval. Dashed: the share to keep.</p>"
+        f"{IOUS[0]:g}, with its 90% interval. Dashed: the share to keep.</p>"
     )
 
 

@@ -13,7 +13,7 @@ from scipy.special import betaincinv, gammaincinv
 
 CONFIDENCE = 0.95
 """Probability that the true share is above the lower end of an interval; the same holds for its
-upper end, so an interval covers 90 %."""
+upper end, so an interval covers 90%."""
 
 RESAMPLES = 1000
 """Bootstrap samples."""
@@ -27,8 +27,8 @@ class Share:
 
     Attributes:
         value: The share; None where nothing was counted.
-        low: Lower end of the 90 % interval; None where `value` is.
-        high: Upper end of the 90 % interval; None where `value` is.
+        low: Lower end of the 90% interval; None where `value` is.
+        high: Upper end of the 90% interval; None where `value` is.
     """
 
     value: float | None
@@ -36,7 +36,7 @@ class Share:
     high: float | None
 
     def __str__(self) -> str:
-        """In percent, such as "96.9 % (93.2 to 98.4 %)"."""
+        """In percent, such as "96.9% (93.2 to 98.4%)"."""
         if self.value is None or self.low is None or self.high is None:
             return "-"
         if self.low == self.high:
@@ -63,8 +63,8 @@ NOTHING = Share(None, None, None)
 
 
 def percent(share: float) -> str:
-    """A share in percent with one decimal, such as "96.9 %"."""
-    return f"{100 * share:.1f} %"
+    """A share in percent with one decimal, such as "96.9%"."""
+    return f"{100 * share:.1f}%"
 
 
 def resampled_sums(counts: np.ndarray, seed: int = 0) -> np.ndarray:

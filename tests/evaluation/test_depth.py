@@ -106,8 +106,8 @@ def test_a_share_of_nothing_is_no_number() -> None:
 
 def test_shares_are_written_in_percent() -> None:
     share = Share(0.969, 0.9322, 0.9836)
-    assert (str(share), share.short()) == ("96.9 % (93.2 to 98.4 %)", "97 (93 to 98)")
-    assert (str(Share(1, 1, 1)), Share(1, 1, 1).short()) == ("100.0 %", "100")
+    assert (str(share), share.short()) == ("96.9% (93.2 to 98.4%)", "97 (93 to 98)")
+    assert (str(Share(1, 1, 1)), Share(1, 1, 1).short()) == ("100.0%", "100")
 
 
 def test_the_recommended_depth_keeps_enough_as_often_as_promised() -> None:
@@ -129,16 +129,16 @@ def test_the_recommended_depth_keeps_enough_as_often_as_promised() -> None:
 def choose(*lows_and_values: tuple[float, float, float], keep: float) -> tuple:
     shares = [Share(value, low, high) for low, value, high in lows_and_values]
     choice = recommend([*shares, Share(1, 1, 1)], keep, 1000, 400)
-    return choice, sentences(choice, [*shares, Share(1, 1, 1)], "3.0 ms (6 %) a picture")
+    return choice, sentences(choice, [*shares, Share(1, 1, 1)], "3.0 ms (6%) a picture")
 
 
 def test_the_fewest_layers_that_are_shown_to_keep_enough_are_recommended() -> None:
     choice, words = choose((0.7, 0.8, 0.85), (0.985, 0.99, 1.0), (0.99, 0.995, 1.0), keep=0.98)
     assert (choice.layers, choice.undecided) == (2, ())
     assert words == (
-        "Use 2 decoder layers of 4: this keeps 99.0 % (90 % interval 98.5 to 100.0 %) of full "
-        "depth's detections, at least 98 % with 95 % confidence (1,000 detections in 400 photos), "
-        "and saves 3.0 ms (6 %) a picture."
+        "Use 2 decoder layers of 4: this keeps 99.0% (90% interval 98.5 to 100.0%) of full "
+        "depth's detections, at least 98% with 95% confidence (1,000 detections in 400 photos), "
+        "and saves 3.0 ms (6%) a picture."
     )
 
 
@@ -168,8 +168,8 @@ def test_full_depth_is_recommended_where_less_is_shown_to_lose_too_much() -> Non
     choice, words = choose((0.9, 0.92, 0.95), keep=0.98)
     assert choice.layers == 2
     assert not choice.has_too_few_pictures
-    assert words.startswith("Use all 2 decoder layers: 1 decoder layer keeps 92.0 %")
-    assert "less than 98 %" in words
+    assert words.startswith("Use all 2 decoder layers: 1 decoder layer keeps 92.0%")
+    assert "less than 98%" in words
 
 
 def test_a_checkpoint_of_one_layer_has_none_to_cut() -> None:
@@ -277,7 +277,7 @@ def test_nothing_detected_and_nothing_read_are_sentences() -> None:
 
 
 def test_time_that_cannot_be_told_is_not_named() -> None:
-    assert saved_in_words(LATENCY, 1) == "2.0 ms (20 %) a picture on this machine"
+    assert saved_in_words(LATENCY, 1) == "2.0 ms (20%) a picture on this machine"
     assert saved_in_words(LATENCY, 2) == ""
     assert saved_in_words(None, 1) == ""
     noisy = Latency("cpu", "PyTorch", "", (1, 1), 8, {}, (9.9, 10.0), (1.0, 1.0), (True, False))
