@@ -11,7 +11,7 @@ GOING_DOWN = "This server is going down. Send this to it again in a moment."
 
 
 class DemoError(Exception):
-    """An error whose text is written for whoever uses the demo. `status` is its HTTP status."""
+    """An error whose message is shown to users. `status` is its HTTP status."""
 
     status = 500
 

@@ -179,7 +179,7 @@ class Settings(BaseSettings):
 
     @property
     def api_access(self) -> str:
-        """Who may use the API: holders of "keys"; without any, whoever is on this machine ("open")
+        """Who may use the API: holders of "keys"; without any, clients on this machine ("open")
         or, where others can reach the demo, nobody ("closed")."""
         if self.api_keys:
             return "keys"

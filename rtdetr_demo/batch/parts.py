@@ -1,4 +1,4 @@
-"""A run's rows as a folder of Parquet files, any of which can be written anew by whoever comes.
+"""A run's rows as a folder of Parquet files, each of which any worker can write again.
 
 Part n holds the n-th slice of the list of pictures, always of the same length, and is written whole
 or not at all. So a part that two workers did is there once, one that none finished is done by the

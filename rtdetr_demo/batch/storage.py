@@ -48,7 +48,7 @@ def _of_pyarrow(name: str) -> tuple[AbstractFileSystem, str]:
 
 
 def put(storage: AbstractFileSystem, path: str, content: bytes | Any) -> None:
-    """Write a whole file or none: whoever is killed on the way leaves nothing under this name."""
+    """Write a file atomically: a process that is killed leaves no partial file under this name."""
     folder, _, name = path.rpartition("/")
     storage.makedirs(folder or ".", exist_ok=True)
     if not isinstance(storage, LocalFileSystem):

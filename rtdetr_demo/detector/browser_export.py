@@ -63,7 +63,7 @@ def export(detector: Detector, cache: Path) -> Path:
         if (folder / MANIFEST).is_file():
             return folder
         cache.mkdir(parents=True, exist_ok=True)
-        # Made beside it and moved: whoever finds the folder finds it whole.
+        # Written beside it, then renamed: a folder of this name is always complete.
         unfinished = Path(tempfile.mkdtemp(dir=cache))
         try:
             files = [_write(name, data, unfinished) for name, data in _stages(detector)]
@@ -136,17 +136,17 @@ def _stages_in(detector: Detector, half: bool) -> Iterator[tuple[str, bytes]]:
     for number, (layer, head) in enumerate(zip(stages.layers, stages.heads, strict=True)):
         given = (queries, boxes, expected)
         queries, boxes = reference.layers[number](queries, boxes, *maps)
-        ours = BrowserLayer(layer, head, shapes)  # type: ignore[arg-type]
-        _, found_boxes, logits = ours(*given)
+        exported = BrowserLayer(layer, head, shapes)  # type: ignore[arg-type]
+        _, found_boxes, logits = exported(*given)
         _demand(found_boxes, boxes, BOX_TOLERANCE, "boxes")
         scores = reference.heads[number](queries).sigmoid()
         _demand(logits.sigmoid(), scores, SCORE_TOLERANCE, "scores")
         names = ["queries", "boxes", "tokens"], ["new_queries", "new_boxes", "logits"]
-        yield f"layer-{number + 1}", _to_onnx(ours, given, *names)
+        yield f"layer-{number + 1}", _to_onnx(exported, given, *names)
 
 
-def _demand(ours: Tensor, theirs: Tensor, within: float, what: str) -> None:
-    gap = float((ours - theirs).abs().max())
+def _demand(actual: Tensor, expected: Tensor, within: float, what: str) -> None:
+    gap = float((actual - expected).abs().max())
     if not gap <= within:  # so that NaN fails, too
         raise ArithmeticError(f"{what} differ by {gap:.2g}")
 

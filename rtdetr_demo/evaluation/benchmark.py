@@ -252,8 +252,8 @@ class _Measurement:
             work = functools.partial(run, pixels)
             contenders.append(timed(converted_name(converter, depth), work))
         if self.plan.pipeline and depth == detector.depth:
-            theirs = transformers_pipeline(detector)
-            contenders.append(timed(PIPELINE, lambda: theirs(self.image)))
+            pipeline = transformers_pipeline(detector)
+            contenders.append(timed(PIPELINE, lambda: pipeline(self.image)))
         return contenders
 
     def time_shape(self, setting: Setting) -> None:

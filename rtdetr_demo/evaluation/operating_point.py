@@ -32,13 +32,13 @@ class OperatingPoint:
     duplicates: float
 
 
-def iou_matrix(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """IoU `[n, m]` of boxes `[n, 4]` and `[m, 4]`."""
-    ours, theirs = ours.reshape(-1, 1, 4), theirs.reshape(1, -1, 4)
-    low = np.maximum(ours[..., :2], theirs[..., :2])
-    high = np.minimum(ours[..., :2] + ours[..., 2:], theirs[..., :2] + theirs[..., 2:])
+def iou_matrix(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU `[n, m]` of boxes `[n, 4]` and `[m, 4]`, each x, y, width, height (COCO)."""
+    boxes, others = boxes.reshape(-1, 1, 4), others.reshape(1, -1, 4)
+    low = np.maximum(boxes[..., :2], others[..., :2])
+    high = np.minimum(boxes[..., :2] + boxes[..., 2:], others[..., :2] + others[..., 2:])
     common = (high - low).clip(0).prod(-1)
-    union = ours[..., 2:].prod(-1) + theirs[..., 2:].prod(-1) - common
+    union = boxes[..., 2:].prod(-1) + others[..., 2:].prod(-1) - common
     return common / np.maximum(union, 1e-9)
 
 

@@ -39,7 +39,7 @@ Detect = Callable[[list[np.ndarray]], list[Predictions]]
 
 
 class Prefetcher(Generic[T]):
-    """Runs an iterable in a thread of its own, a few items ahead of whoever iterates over this."""
+    """Runs an iterable in a thread of its own, a few items ahead of its consumer."""
 
     _END = object()
 

@@ -79,15 +79,15 @@ def process(
         detector = with_detector(detector, options)
     limits = limits or Limits()
     context = child_context()
-    ours, theirs = context.Pipe()
-    arguments = (theirs, source, folder, detector.class_names, detector.batch, options, limits)
+    parent_end, child_end = context.Pipe()
+    arguments = (child_end, source, folder, detector.class_names, detector.batch, options, limits)
     child = context.Process(target=_run_child, args=arguments, daemon=True)
     child.start()
-    theirs.close()  # so that its end is heard here when the child is gone
+    child_end.close()  # so that its end is heard here when the child is gone
     try:
-        summary = _serve(ours, detector, on_progress, stop or threading.Event(), limits)
+        summary = _serve(parent_end, detector, on_progress, stop or threading.Event(), limits)
     except BaseException as error:
-        _end(ours, child)
+        _end(parent_end, child)
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         if isinstance(error, EOFError | ConnectionError):
@@ -96,7 +96,7 @@ def process(
                 "example as MP4 with H.264, and send that."
             ) from None
         raise
-    _end(ours, child)
+    _end(parent_end, child)
     return summary
 
 
