@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import DemoError, TooManyRequests
 from .errors import Refusal
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
+from .sessions import Sessions, check_function, session_of
 from .uploads import Uploads
 
 MAX_JSON = 4 * 2**20
@@ -31,6 +32,7 @@ _MCP = f"{_API}/mcp"
 _FILE = f"{_API}/file="
 _UPLOAD = f"{_API}/upload"
 _RUN = f"{_API}/run/{TOOL}"
+_FUNCTION = f"{_API}/component_server"
 
 OPEN = (
     "/",
@@ -105,6 +107,7 @@ class GradioMiddleware:
         self._app = app
         self._bodies = bodies
         self._uploads = uploads
+        self._sessions = Sessions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,6 +150,7 @@ class GradioMiddleware:
             self._check_file(path.removeprefix(_FILE))
             send = _with_sandbox_headers(send)
         if method != "POST":
+            self._check_session(scope, address, b"")
             await self._app(scope, receive, send)
         elif path == _UPLOAD:
             await self._uploads(scope, receive, send, address)
@@ -160,7 +164,17 @@ class GradioMiddleware:
                 body = await held.read(receive, headers)
                 if body and not kind:
                     raise Refusal(415, "Send JSON here, as application/json.")
+                if not path.startswith(("/login", _MCP)):
+                    self._check_session(scope, address, body)
+                if path.startswith(_FUNCTION):
+                    check_function(scope["app"], body)
                 await run_until_disconnect(self._app, scope, receive, send, body)
+
+    def _check_session(self, scope: Scope, address: str, body: bytes) -> None:
+        """Raises Refusal (400) for a name that is too long, and TooManyRequests."""
+        session = session_of(scope["path"], scope["query_string"], body)
+        if session is not None:
+            self._sessions.use(address, session)
 
     def _check_file(self, name: str) -> None:
         """Raises Refusal (404) for what is no file that visitors may open."""
