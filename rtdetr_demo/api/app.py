@@ -78,8 +78,8 @@ class Api:
             self.service.scratch, max_upload, settings.patience, self.service.store_bytes
         )
         return [
-            Middleware(ApiMiddleware, api=self.app),
             Middleware(LoginMiddleware, settings=settings, keys=self.keys),
+            Middleware(ApiMiddleware, api=self.app),
             *page,
             Middleware(GradioMiddleware, bodies=self._bodies, uploads=uploads),
         ]

@@ -77,8 +77,8 @@ class FramesMiddleware:
         address = socket.client.host if socket.client else "unknown"
         self._open[address] += 1
         try:
-            if refusal := self._refusal(address):
-                await socket.send_json({"error": refusal})
+            if sentence := self._refusal(address):
+                await socket.send_json({"error": sentence})
                 await socket.close(1013)
                 return
             await _Connection(socket, self._service, self._viewers).serve()

@@ -1,10 +1,13 @@
 """What one visitor can do to the others, and what is whose."""
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser
 from websockets.sync.client import ClientConnection, connect
 
 from rtdetr_demo.api.sessions import MAX_NAME, OWN_SESSIONS
@@ -117,3 +120,91 @@ def test_idle_sockets_of_one_address_leave_the_camera_to_others(app: App):
         assert all("from your address" in message["error"] for message in told[16:])
         with connect(address, source_address=(NEIGHBOUR, 0)) as socket:
             assert "viewer" in first_message(socket)
+
+
+# --- Logging in -----------------------------------------------------------------------------------
+
+ADA = {"username": "ada", "password": "lovelace"}
+WRONG = {"username": "ada", "password": "byron-the-poet"}
+OPEN_PATHS = ["/", "/theme.css", "/favicon.ico", "/healthz", "/manifest.json"]
+CLOSED_PATHS = [
+    "/metrics", "/docs", "/docs-static/swagger-ui.css", "/openapi.json", "/config", "/models",
+    "/page/vendor/nothing.js", f"{API}/heartbeat/abc", f"{API}/info", f"{API}/app_id",
+    f"{API}/queue/data?session_hash=abc", f"{API}/user",
+    f"{API}/file=/etc/passwd",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny: Path) -> Iterator[App]:
+    running = App(
+        "--checkpoint", str(tiny), HF_HUB_OFFLINE="1",
+        RTDETR_AUTH="ada:lovelace,bob:ross", RTDETR_API_KEYS="k",
+    )  # fmt: skip
+    yield running
+    running.stop()
+
+
+def test_with_a_login_only_the_login_page_is_open(guarded: App):
+    with line_of(guarded, STRANGER) as stranger:
+        for path in OPEN_PATHS:
+            assert stranger.get(path).status_code == 200, path
+        for path in CLOSED_PATHS:
+            assert stranger.get(path).status_code == 401, path
+        for route in ("reset", "cancel", "queue/join", "component_server", "upload"):
+            assert stranger.post(f"{API}/{route}", json={"event_id": "a"}).status_code == 401, route
+        assert stranger.post("/v1/detect").status_code == 401
+        key = {"authorization": "Bearer k"}
+        for path in ("/metrics", "/docs", "/openapi.json", f"{API}/user"):
+            assert stranger.get(path, headers=key).status_code == 200, path
+        assert stranger.post("/login", data=ADA).status_code == 200
+        for path in ("/metrics", "/docs", "/config"):
+            assert stranger.get(path).status_code == 200, path
+
+
+def test_failed_logins_are_delayed_and_limited(guarded: App):
+    with line_of(guarded, "127.0.0.21") as guesser:
+        answers = [guesser.post("/login", data=WRONG) for _ in range(8)]
+        assert [answer.status_code for answer in answers] == [400] * 5 + [429] * 3
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 30
+        assert all(answer.elapsed.total_seconds() >= 0.4 for answer in answers[:5])
+        basic = guesser.get("/metrics", auth=("bob", "wrong"))
+        assert basic.status_code == 429
+    with line_of(guarded, "127.0.0.22") as other:  # the same name from another address
+        assert other.post("/login", data=WRONG).status_code == 429
+        assert other.post("/login", data={**ADA, "username": "bob"}).status_code == 400
+        assert other.post("/login", data={"username": "bob", "password": "ross"}).status_code == 200
+    with line_of(guarded, "127.0.0.23") as basic_guesser:
+        statuses = [basic_guesser.get("/metrics", auth=("eve", "x")).status_code for _ in range(6)]
+        assert statuses == [401] * 5 + [429]
+    lines = [line for line in guarded.printed.splitlines() if "failed login" in line]
+    assert 1 <= len(lines) <= 12
+    assert "byron" not in guarded.printed
+
+
+def test_other_sites_log_nobody_in_or_out(guarded: App):
+    with line_of(guarded, "127.0.0.24") as person:
+        user = {"username": "bob", "password": "ross"}
+        foreign = [
+            {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"},
+            {"referer": "https://evil.example/page"}, {"sec-fetch-site": "same-site"},
+        ]  # fmt: skip
+        for headers in foreign:
+            assert person.post("/login", data=user, headers=headers).status_code == 403, headers
+        here = {"sec-fetch-site": "same-origin", "origin": guarded.url}
+        assert person.post("/login", data=user, headers=here).status_code == 200
+        for headers in foreign:
+            assert person.get("/logout", headers=headers).status_code == 403, headers
+        assert person.get("/config").status_code == 200
+        assert person.get("/logout", headers={"referer": f"{guarded.url}/"}).status_code == 302
+        assert person.get("/config").status_code == 401
+
+
+def test_a_person_logs_in_on_the_page(guarded: App, browser: Browser):
+    page = browser.new_page()
+    page.goto(guarded.url)
+    page.get_by_label("username").fill("bob")
+    page.get_by_label("password").fill("ross")
+    page.get_by_role("button", name="Login").click()
+    page.wait_for_selector("rt-stage")
+    page.close()
