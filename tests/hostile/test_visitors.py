@@ -1,6 +1,7 @@
 """What one visitor can do to the others, and what is whose."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,11 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 from websockets.sync.client import ClientConnection, connect
 
 from rtdetr_demo.api.sessions import MAX_NAME, OWN_SESSIONS
+from rtdetr_demo.api.visitors import VisitorMiddleware
 from tests.support.app import App
 from tests.support.caller import Caller
+from tests.support.paths import EXAMPLES
 
 API = "/gradio_api"
 STRANGER, NEIGHBOUR = "127.0.0.8", "127.0.0.9"
@@ -208,3 +214,98 @@ def test_a_person_logs_in_on_the_page(guarded: App, browser: Browser):
     page.get_by_role("button", name="Login").click()
     page.wait_for_selector("rt-stage")
     page.close()
+
+
+# --- Results and jobs -----------------------------------------------------------------------------
+
+
+def visitor_at(app: App) -> Caller:
+    """A browser that has opened the page, and holds its cookie."""
+    caller = Caller(app.url)
+    [cookie] = caller.client.get("/").headers.get_list("set-cookie")
+    assert cookie.startswith("rtdetr-visitor-")
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    return caller
+
+
+@pytest.fixture
+def pair(app: App) -> tuple[Caller, Caller]:
+    """Two visitors with the same address."""
+    app.wait_until_ready()
+    return visitor_at(app), visitor_at(app)
+
+
+def same_refusal(caller: Caller, function: str, field: str, name: str, **more: object) -> None:
+    """Whether a name is answered as one that does not exist is."""
+    unknown = caller(function, {field: "no such name", **more})
+    assert "error" in unknown
+    assert caller(function, {field: name, **more}) == unknown
+
+
+def test_a_result_is_its_visitors_alone(app: App, pair: tuple[Caller, Caller]):
+    owner, other = pair
+    path = owner.upload((EXAMPLES / "dogs.jpg").read_bytes())
+    seen = owner("detect", {"path": path})
+    address = owner("original", {"result": seen["id"]})["url"]
+    assert owner.client.get(address).status_code == 200
+    best = seen["layers"][-1]
+    detection = {
+        "label": best["labels"][0],
+        "box": best["boxes"][:4],
+        "score": best["scores"][0],
+        "layer": 6,
+    }
+    assert "queries" in owner("inspect", {"result": seen["id"], **detection})
+    without_cookie, forged = Caller(app.url), Caller(app.url)
+    [(cookie, value)] = owner.client.cookies.items()
+    forged.client.cookies.set(cookie, value[:-1] + ("0" if value[-1] != "0" else "1"))
+    for stranger in (other, without_cookie, forged):
+        same_refusal(stranger, "detect", "result", seen["id"])
+        same_refusal(stranger, "original", "result", seen["id"])
+        same_refusal(stranger, "inspect", "result", seen["id"], **detection)
+        same_refusal(stranger, "measure", "result", seen["id"])
+        assert stranger.client.get(address).status_code == 404
+    assert owner("detect", {"result": seen["id"]})["id"] == seen["id"]
+
+
+def test_a_job_is_its_visitors_alone(pair: tuple[Caller, Caller]):
+    owner, other = pair
+    for start, state, cancel, request in (
+        ("video", "video_state", "cancel_video", {"decoder_layers": 1, "threshold": 0.5}),
+        ("measure", "measured", "cancel_measure", {"example": "dogs.jpg", "rounds": 3}),
+    ):
+        job = owner(start, request)["id"]
+        same_refusal(other, state, "id", job)
+        same_refusal(other, cancel, "id", job)
+        assert "running" in owner(state, {"id": job})
+        if start == "measure":
+            assert owner(cancel, {"id": job}) == {}
+            continue
+        while (answer := owner(state, {"id": job}))["running"]:
+            time.sleep(0.2)
+        for address in answer["files"].values():
+            assert owner.client.head(address).status_code == 200
+            assert other.client.head(address).status_code == 404
+
+
+def test_programs_without_cookies_keep_their_own_results(app: App):
+    app.wait_until_ready()
+    program, elsewhere = Caller(app.url), Caller(app.url, address=STRANGER)
+    path = program.upload((EXAMPLES / "dogs.jpg").read_bytes())
+    name = program("detect", {"path": path})["id"]
+    assert program("detect", {"result": name})["id"] == name
+    address = program("original", {"result": name})["url"]
+    assert program.client.get(address).status_code == 200
+    same_refusal(elsewhere, "detect", "result", name)
+    assert elsewhere.client.get(address).status_code == 404
+
+
+def test_the_cookie_works_in_the_frame_of_a_space(monkeypatch: pytest.MonkeyPatch):
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("page")(scope, receive, send)
+
+    monkeypatch.setenv("SPACE_ID", "owner/space")
+    answer = TestClient(VisitorMiddleware(page)).get("/")
+    for attribute in ("HttpOnly", "SameSite=None", "Secure", "Partitioned"):
+        assert attribute in answer.headers["set-cookie"].split("; ")
