@@ -11,8 +11,8 @@ from ..errors import TooManyRequests
 FREE_FAILURES = 5
 """Failed logins of an address, or with a user name, before the next one has to wait."""
 
-MAX_DELAY = 30.0
-"""Seconds; the delay is 1 second at first and doubles with each failure."""
+FIRST_DELAY, MAX_DELAY = 4.0, 30.0
+"""Seconds; the delay doubles with each failure."""
 
 FAILURE_SECONDS = 0.5
 """How long the answer to a failed login is held back."""
@@ -75,7 +75,7 @@ class _Failures:
         count, last = self._counts.get(key, (0, 0.0))
         if count < FREE_FAILURES:
             return 0.0
-        return last + min(2.0 ** (count - FREE_FAILURES), MAX_DELAY) - self._clock()
+        return last + min(FIRST_DELAY * 2 ** (count - FREE_FAILURES), MAX_DELAY) - self._clock()
 
     def add(self, key: str) -> None:
         count = self._counts.get(key, (0, 0.0))[0]
