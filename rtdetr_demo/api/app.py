@@ -29,6 +29,7 @@ from .limits import BodyBudget
 from .login import LoginMiddleware
 from .middleware import GatewayMiddleware
 from .uploads import Uploads
+from .visitors import VisitorMiddleware
 
 _WITHOUT_VERSION = ("/chat/completions", "/responses", "/models", "/completions", "/embeddings")
 """Where clients look whose base URL lacks the /v1."""
@@ -78,8 +79,9 @@ class Api:
             self.service.scratch, max_upload, settings.patience, self.service.store_bytes
         )
         return [
-            Middleware(ApiMiddleware, api=self.app),
             Middleware(LoginMiddleware, settings=settings, keys=self.keys),
+            Middleware(ApiMiddleware, api=self.app),
+            Middleware(VisitorMiddleware),
             *page,
             Middleware(GradioMiddleware, bodies=self._bodies, uploads=uploads),
         ]

@@ -12,9 +12,12 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import DemoError, TooManyRequests
+from ..serving.owners import is_owner
 from .errors import Refusal
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
+from .sessions import Sessions, check_function, session_of
 from .uploads import Uploads
+from .visitors import visitor_of
 
 MAX_JSON = 4 * 2**20
 """Bytes of a body that the page sends."""
@@ -31,6 +34,7 @@ _MCP = f"{_API}/mcp"
 _FILE = f"{_API}/file="
 _UPLOAD = f"{_API}/upload"
 _RUN = f"{_API}/run/{TOOL}"
+_FUNCTION = f"{_API}/component_server"
 
 OPEN = (
     "/",
@@ -88,6 +92,9 @@ OPEN = (
 SERVED = ("uploads", "results", "videos")
 """The folders of the scratch folder whose files visitors may open."""
 
+OWNED = ("results", "videos")
+"""Those of them in which each folder belongs to one visitor."""
+
 _CLOSED = "There is nothing at this address. The page is at /, and the API is described at /docs."
 
 _patterns = [compile_path(path)[0] for path in OPEN]
@@ -105,6 +112,7 @@ class GradioMiddleware:
         self._app = app
         self._bodies = bodies
         self._uploads = uploads
+        self._sessions = Sessions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -144,9 +152,10 @@ class GradioMiddleware:
             path = f"{_MCP}/"
             scope = {**scope, "path": path, "raw_path": path.encode()}
         if path.startswith(_FILE):
-            self._check_file(path.removeprefix(_FILE))
+            self._check_file(path.removeprefix(_FILE), visitor_of(scope))
             send = _with_sandbox_headers(send)
         if method != "POST":
+            self._check_session(scope, address, b"")
             await self._app(scope, receive, send)
         elif path == _UPLOAD:
             await self._uploads(scope, receive, send, address)
@@ -160,16 +169,28 @@ class GradioMiddleware:
                 body = await held.read(receive, headers)
                 if body and not kind:
                     raise Refusal(415, "Send JSON here, as application/json.")
+                if not path.startswith(("/login", _MCP)):
+                    self._check_session(scope, address, body)
+                if path.startswith(_FUNCTION):
+                    check_function(scope["app"], body)
                 await run_until_disconnect(self._app, scope, receive, send, body)
 
-    def _check_file(self, name: str) -> None:
-        """Raises Refusal (404) for what is no file that visitors may open."""
+    def _check_session(self, scope: Scope, address: str, body: bytes) -> None:
+        """Raises Refusal (400) for a name that is too long, and TooManyRequests."""
+        session = session_of(scope["path"], scope["query_string"], body)
+        if session is not None:
+            self._sessions.use(address, session)
+
+    def _check_file(self, name: str, visitor: str) -> None:
+        """Raises Refusal (404) for what is no file that this visitor may open."""
         root = self._uploads.scratch.path
         try:
             place = Path(name).resolve().relative_to(root.resolve())
         except (OSError, ValueError, RuntimeError):
             raise Refusal(404, "There is no such file here (any more).") from None
-        if not place.parts or place.parts[0] not in SERVED:
+        kind, folder, *_ = (*place.parts, "", "")
+        is_foreign = kind in OWNED and not is_owner(visitor, folder)
+        if kind not in SERVED or is_foreign:
             raise Refusal(404, "There is no such file here (any more).")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import memory
 from ..errors import INTERNAL_ERROR, Busy, DemoError, Expired
+from .owners import owned_folder
 from .quota import Quota
 from .scratch import Scratch, folder_bytes
 
@@ -29,6 +30,8 @@ class Job:
     folder: Path
     owner: str
     """Whom its files count against, such as a visitor's address."""
+    visitor: str = ""
+    """Who may use it."""
     progress: Any = None
     result: Any = None
     error: str = ""
@@ -72,15 +75,15 @@ class Jobs:
         atexit.register(self.close)
         threading.Thread(target=self._stop_abandoned, name="jobs", daemon=True).start()
 
-    def start(self, work: Callable[[Job], Any], owner: str) -> Job:
+    def start(self, work: Callable[[Job], Any], owner: str, visitor: str = "") -> Job:
         """Begin with a piece of work, which gets its job and gives its result.
 
         It runs in the caller's context (`contextvars`). Raises Busy past the limit, and DiskFull
         where the disk is full.
         """
         self._scratch.check_room()
-        folder = self._scratch.folder(self._what) / secrets.token_hex(8)
-        job = Job(secrets.token_urlsafe(16), folder, owner)
+        folder = owned_folder(self._scratch.folder(self._what), visitor)
+        job = Job(secrets.token_urlsafe(16), folder, owner, visitor)
         run = contextvars.copy_context().run
         job.thread = threading.Thread(target=run, args=(self._run, job, work), daemon=True)
         with self._lock:
@@ -101,13 +104,15 @@ class Jobs:
             job.thread.start()
         return job
 
-    def get(self, name: str) -> Job:
+    def get(self, name: str, visitor: str = "") -> Job:
         """The job named `name`; also resets its abandon timer.
 
-        Raises Expired if it was never started or has been deleted.
+        Raises Expired if it was never started, has been deleted, or is another visitor's.
         """
         with self._lock:
             job = self._jobs.get(name)
+            if job is not None and job.visitor != visitor:
+                job = None
             if job is not None:
                 job.asked = time.monotonic()
         if job is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import Expired
 from ..predictions import Predictions
+from .owners import owned_folder
 from .quota import Quota
 from .scratch import Scratch
 
@@ -21,13 +22,14 @@ CAPACITY = 200
 class Result:
     """Predictions and the folder that holds the picture they are of (`original`).
 
-    `owner`: whom it counts against, such as a visitor's address.
+    `owner`: whom it counts against, such as a visitor's address. `visitor`: who may use it.
     """
 
     id: str
     folder: Path
     predictions: Predictions
     owner: str
+    visitor: str = ""
 
     @property
     def original(self) -> Path:
@@ -47,14 +49,17 @@ class ResultStore:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
 
-    def replace(self, name: str, predictions: Predictions) -> Result:
-        """Put other predictions for the same picture in a result's place."""
+    def replace(self, name: str, predictions: Predictions, visitor: str = "") -> Result:
+        """Put other predictions for the same picture in a result's place. Raises Expired."""
+        self.get(name, visitor)
         with self._lock:
             if name in self._kept:  # what was dropped stays dropped
                 self._kept[name] = dataclasses.replace(self._kept[name], predictions=predictions)
-        return self.get(name)
+        return self.get(name, visitor)
 
-    def keep(self, picture: bytes | Path, predictions: Predictions, owner: str) -> Result:
+    def keep(
+        self, picture: bytes | Path, predictions: Predictions, owner: str, visitor: str = ""
+    ) -> Result:
         """Store a result with its picture: the bytes of a file, or a file, which is linked.
 
         Raises DiskFull where the disk is full.
@@ -62,7 +67,8 @@ class ResultStore:
         size = len(picture) if isinstance(picture, bytes) else picture.stat().st_size
         self._scratch.check_room(size)
         name = secrets.token_urlsafe(16)
-        result = Result(name, self._scratch.folder("results") / name, predictions, owner)
+        folder = owned_folder(self._scratch.folder("results"), visitor)
+        result = Result(name, folder, predictions, owner, visitor)
         result.folder.mkdir(parents=True)
         try:
             if isinstance(picture, bytes):
@@ -83,7 +89,7 @@ class ResultStore:
     def add_file(self, result: Result, name: str, content: bytes) -> Path:
         """Write a further file of a result, and count it. Raises DiskFull, Expired."""
         self._scratch.check_room(len(content))
-        self.get(result.id)
+        self.get(result.id, result.visitor)
         part = result.folder / f"{secrets.token_hex(8)}.part"
         part.write_bytes(content)
         file = part.replace(result.folder / name)  # never seen half written
@@ -91,11 +97,11 @@ class ResultStore:
             self._quota.grow(result.id, len(content))
         return file
 
-    def get(self, name: str) -> Result:
-        """The result named `name`. Raises Expired if it has been deleted."""
+    def get(self, name: str, visitor: str = "") -> Result:
+        """The result named `name`. Raises Expired if it is deleted or another visitor's."""
         with self._lock:
             result = self._kept.get(name)
-        if result is None:
+        if result is None or result.visitor != visitor:
             raise Expired("This result is no longer held here. Run the picture again.")
         return result
 

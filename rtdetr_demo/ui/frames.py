@@ -12,7 +12,7 @@ import json
 import logging
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -40,7 +40,8 @@ IDLE_SECONDS = 60.0
 """A socket without frames is closed after this; the page opens another when it needs one."""
 
 SOCKETS_PER_PLACE = 4
-"""Open sockets for each viewer who may watch at once: most may be idle."""
+"""Open sockets for each viewer who may watch at once: most may be idle. One address has a quarter
+of them all."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class FramesMiddleware:
         self._service = service
         self._limit = service.settings.live_viewers
         self._viewers = ViewerLimiter(self._limit)
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket" or scope["path"] != PATH:
@@ -73,22 +74,32 @@ class FramesMiddleware:
             await socket.send_denial_response(PlainTextResponse(refusal, 403))
             return
         await socket.accept()
-        self._open += 1
+        address = socket.client.host if socket.client else "unknown"
+        self._open[address] += 1
         try:
-            if self._open > SOCKETS_PER_PLACE * self._limit:
-                await socket.send_json({"error": "Too many pages are open here. Try again later."})
+            if sentence := self._refusal(address):
+                await socket.send_json({"error": sentence})
                 await socket.close(1013)
                 return
             await _Connection(socket, self._service, self._viewers).serve()
         except (WebSocketDisconnect, TimeoutError):
             pass
         finally:
-            self._open -= 1
+            self._open -= Counter([address])
             if WebSocketState.DISCONNECTED not in (
                 socket.client_state,
                 socket.application_state,
             ):
                 await socket.close()
+
+    def _refusal(self, address: str) -> str | None:
+        """Why a socket of this address, counted already, is not served; None if it is."""
+        most = SOCKETS_PER_PLACE * self._limit
+        if self._open[address] > max(most // 4, 2):
+            return "Too many pages are open here from your address. Close some, then try again."
+        if self._open.total() > most:
+            return "Too many pages are open here. Try again later."
+        return None
 
 
 class _Connection:

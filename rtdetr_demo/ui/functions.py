@@ -20,7 +20,7 @@ from .pictures import (
     source_of,
     uploaded_file,
 )
-from .rpc import Request, queue_position_function, server_function, visitor
+from .rpc import Request, owner, queue_position_function, server_function, visitor
 
 
 class ResultRequest(Request):
@@ -51,9 +51,9 @@ def server_functions(
         predictions = pending.result()
         if request.result is None:
             file = None if request.path is None else uploaded_file(request.path, service)
-            result = results.keep(content if file is None else file, predictions, client)
+            result = results.keep(content if file is None else file, predictions, client, owner())
         else:
-            result = results.replace(request.result, predictions)
+            result = results.replace(request.result, predictions, owner())
         return {
             **predictions.for_browser(),
             "id": result.id,
@@ -112,7 +112,7 @@ def server_functions(
     @server_function(ResultRequest, engine)
     def original(request: ResultRequest) -> dict:
         """The address of a result's picture at its full size, upright, as a browser opens it."""
-        result = results.get(request.result)
+        result = results.get(request.result, owner())
         file = result.folder / "upright.jpg"
         if not file.exists():
             image: Image.Image = engine.open(visitor(), result.original.read_bytes()).result()

@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import Detect, sent_file, source_of
-from .rpc import run_for_visitor, server_function, visitor
+from .rpc import owner, run_for_visitor, server_function, visitor
 
 if TYPE_CHECKING:
     from ..detector.inspection import Inspection
@@ -45,6 +45,8 @@ def inspect_function(service: Service, results: ResultStore) -> Callable[[Any], 
         """Why the model found one detection: see `Inspection.to_json`."""
         if request.result is None and request.example is None:
             raise BadInput("This picture is not held here. Open it again.")
+        if request.result is not None:  # the inspection may be held for longer than the result
+            results.get(request.result, owner())
         checkpoint = service.checkpoints.check(request.checkpoint)
         name = (request.result, request.example, checkpoint, request.queries, request.size)
         with guard:

@@ -12,7 +12,7 @@ from ..serving.jobs import Job
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import DISPLAY_SIZE, Detect, colors, data_url, source_of
-from .rpc import JobRequest, Request, cancel_function, server_function, visitor
+from .rpc import JobRequest, Request, cancel_function, owner, server_function, visitor
 
 if TYPE_CHECKING:
     from ..detector.detector import Detector
@@ -77,11 +77,11 @@ def lab_functions(service: Service, results: ResultStore) -> list[Callable[[Any]
 
             return carry_out(detector, image, plan, tell, job.stop, execute)
 
-        return {"id": jobs.start(work, visitor()).id}
+        return {"id": jobs.start(work, visitor(), owner()).id}
 
     @server_function(JobRequest)
     def measured(request: JobRequest) -> dict:
-        job = jobs.get(request.id)
+        job = jobs.get(request.id, owner())
         if job.error:
             return {"error": job.error}
         return {

@@ -16,7 +16,7 @@ from ..predictions import Selection, check_threshold, is_whole
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
 from .pictures import jpeg
-from .rpc import DEFAULT_THRESHOLD, run_for_visitor, visitor
+from .rpc import DEFAULT_THRESHOLD, owner, run_for_visitor, visitor
 
 _FILE_ADDRESS = "Image URL: "
 """How Gradio begins the address of a picture, beside the picture itself: it holds a path."""
@@ -61,7 +61,7 @@ def add_tools(service: Service, results: ResultStore) -> None:
             predictions = engine.submit(client, picture, params, detector=detector).result()
             selection = Selection(layers, lowest, wanted, max_detections)
             drawn = export.annotate(picture, predictions.select(*selection))
-            kept = results.keep(content, predictions, client)
+            kept = results.keep(content, predictions, client, owner())
             file = results.add_file(kept, "detections.jpg", jpeg(drawn, SHOWN_SIZE))
             answer = json.dumps(predictions.to_json(*selection))
             return gr.FileData(path=str(file), mime_type="image/jpeg"), answer

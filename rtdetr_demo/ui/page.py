@@ -6,6 +6,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ..api.app import Api
+from ..api.sessions import MAX_SESSIONS
 from ..media.images import MAX_BYTES
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
@@ -119,6 +120,7 @@ def launch_options(service: Service, api: Api, front_end: FrontEnd) -> dict[str,
         "auth": list(service.settings.users.items()) or None,
         "allowed_paths": [str(service.scratch.path)],
         "ssr_mode": False,
+        "state_session_capacity": MAX_SESSIONS,
         "share": service.settings.share,  # said, as Gradio shares by itself in hosted notebooks
         "mcp_server": True,
         "app_kwargs": {

@@ -14,7 +14,7 @@ from ..media.colors import class_color, text_color
 from ..media.images import MAX_BYTES
 from ..serving.result_store import ResultStore
 from ..serving.service import Service
-from .rpc import Request, ShapedRequest
+from .rpc import Request, ShapedRequest, owner
 
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package the examples lie inside, in a checkout beside it.
@@ -44,7 +44,7 @@ def source_of(request: Detect, service: Service, results: ResultStore) -> bytes 
             raise BadInput("This is not a web address. Upload the picture, or give its address.")
         return request.url
     if request.result is not None:
-        return results.get(request.result).original.read_bytes()
+        return results.get(request.result, owner()).original.read_bytes()
     if request.example is not None:
         return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
     if request.path is not None:

@@ -12,6 +12,7 @@ import gradio as gr
 from gradio.context import LocalContext
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from ..api.visitors import visitor_of
 from ..engine.engine import Engine
 from ..engine.requests import Params
 from ..errors import INTERNAL_ERROR, DemoError
@@ -69,6 +70,13 @@ def visitor() -> str:
     request: Any = LocalContext.request.get(None)
     client = getattr(request, "client", None)
     return client.host if client else "unknown"
+
+
+def owner() -> str:
+    """The visitor whose results and jobs the function of the page that runs now may use."""
+    request: Any = LocalContext.request.get(None)
+    request = getattr(request, "request", request)  # `gradio.Request` wraps Starlette's
+    return visitor_of(request.scope) if request else visitor_of({})
 
 
 async def run_for_visitor(engine: Engine, work: Callable[[], T]) -> T:
@@ -133,7 +141,7 @@ def cancel_function(jobs: Jobs, name: str) -> Callable[[Any], dict]:
 
     @server_function(JobRequest)
     def cancel(request: JobRequest) -> dict:
-        jobs.get(request.id).stop.set()
+        jobs.get(request.id, owner()).stop.set()
         return {}
 
     cancel.__name__ = name

@@ -14,7 +14,7 @@ from ..serving.service import Service
 from ..video.options import FILES, Limits, Options, Progress
 from ..video.runner import process
 from .pictures import SAMPLE_CLIP, data_url, inside
-from .rpc import JobRequest, ShapedRequest, cancel_function, server_function, visitor
+from .rpc import JobRequest, ShapedRequest, cancel_function, owner, server_function, visitor
 
 if TYPE_CHECKING:
     from ..video.options import Summary
@@ -63,8 +63,8 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
         detector.check_queries(request.queries)
         detector.check_size(request.size)
 
-        owner = visitor()
-        frames = service.frame_detector(f"video {owner}", detector, options)
+        address = visitor()
+        frames = service.frame_detector(f"video {address}", detector, options)
 
         def work(job: Job) -> "Summary":
             def tell(progress: Progress) -> None:
@@ -76,11 +76,11 @@ def video_functions(service: Service) -> list[Callable[[Any], dict]]:
                 if job.progress is not None:
                     job.progress.preview = None  # nobody looks at it any more
 
-        return {"id": jobs.start(work, owner).id}
+        return {"id": jobs.start(work, address, owner()).id}
 
     @server_function(JobRequest)
     def video_state(request: JobRequest) -> dict:
-        job = jobs.get(request.id)
+        job = jobs.get(request.id, owner())
         if job.error:
             return {"error": job.error}
         answer: dict[str, Any] = {"running": job.running}

@@ -492,12 +492,13 @@ def test_a_path_prefix_and_a_login(tiny: Path):
     )  # fmt: skip
     try:
         url = running.url
-        docs = httpx.get(f"{url}/docs").text
+        key = {"headers": {"authorization": "Bearer k"}}
+        docs = httpx.get(f"{url}/docs", **key).text
         assert "/demo/docs-static/" in docs
         assert "/demo/openapi.json" in docs
         for prefix in ("", "/demo"):  # proxies take it off, or leave it on
-            assert httpx.get(f"{url}{prefix}/docs").status_code == 200
-            schema = httpx.get(f"{url}{prefix}/openapi.json").json()
+            assert httpx.get(f"{url}{prefix}/docs", **key).status_code == 200
+            schema = httpx.get(f"{url}{prefix}/openapi.json", **key).json()
             assert schema["servers"] == [{"url": "/demo"}]
             assert httpx.get(f"{url}{prefix}/healthz").status_code == 200
         ask = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
