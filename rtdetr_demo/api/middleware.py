@@ -6,7 +6,6 @@ Everything here happens before, around or after the routes, so that none of them
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
 import time
@@ -21,11 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import metrics
 from ..errors import GOING_DOWN, DemoError, TooManyRequests
+from .addresses import host_of, is_loopback_name
 from .auth import Client, Keys, RequestContext, set_zero_gpu_visitor
 from .errors import Refusal, error_response, internal_error
-from .hosts import FORWARDING
+from .forwarding import is_direct
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
-from .server import is_loopback
 
 MAX_BODY = 64 * 2**20
 """Bytes of a request's body."""
@@ -103,7 +102,7 @@ class GatewayMiddleware:
             context.client = self._keys.client(
                 headers.get("authorization", ""),
                 address,
-                self._is_here(headers, address),
+                self._is_here(scope, headers),
                 headers.get("x-api-key", ""),
             )
         except DemoError:
@@ -121,23 +120,21 @@ class GatewayMiddleware:
         finally:
             self.inside -= 1
 
-    def _is_here(self, headers: Headers, address: str) -> bool:
-        """Whether a request comes from this machine itself, and was not passed on to it.
+    def _is_here(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request comes from a process on this machine and is addressed to it.
 
-        What a proxy passes on is from wherever a proxy that is believed says.
+        The peer and Host must be loopback addresses, and no forwarding header may be present, even
+        one from a trusted proxy.
         """
-        if not any(name in headers for name in FORWARDING):
-            return is_loopback(address)
-        believed = os.environ.get("FORWARDED_ALLOW_IPS", "").strip()
-        if not believed and not self._has_warned:
+        if is_direct(scope):
+            return is_loopback_name(host_of(headers.get("host", "")))
+        if self._keys.is_open and not self._has_warned:
             self._has_warned = True
             _failures.warning(
-                "Requests come through a proxy, so they are not taken for this machine's own. Set "
-                "FORWARDED_ALLOW_IPS to the proxy's address, that visitors are told apart, and "
-                "RTDETR_API_KEYS, that they may use the API."
+                "Requests come through a proxy, so the API is closed to them without a key. Set "
+                "RTDETR_API_KEYS, and FORWARDED_ALLOW_IPS to the proxy's address."
             )
-        is_told = believed not in ("", "*") and "x-forwarded-for" in headers
-        return is_told and is_loopback(address)
+        return False
 
     @contextlib.contextmanager
     def _counted(self, client: Client) -> Iterator[None]:

@@ -1,0 +1,13 @@
+"""The ASGI middleware in front of the whole app, in order."""
+
+from starlette.types import ASGIApp
+
+from ..settings import Settings
+from .forwarding import ForwardingMiddleware
+from .hosts import HostMiddleware
+
+
+def outermost(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Wrap the app in what sees every request before it."""
+    app = HostMiddleware(app, settings)
+    return ForwardingMiddleware(app, settings)
