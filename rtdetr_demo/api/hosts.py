@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 
 from ..settings import Settings
 from .addresses import host_of, is_loopback_name
+from .floods import LogSampler
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -50,6 +51,7 @@ class HostMiddleware:
         if shown_at := urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).hostname:
             self._trusted.add(shown_at)
         self._prefix = root_path()
+        self._sampler = LogSampler(lambda count: log.warning("refused %d more requests", count))
         # The Hub shows a Space in a frame on its own page.
         self._frames = ("document", "iframe") if os.environ.get("SPACE_ID") else ("document",)
 
@@ -83,7 +85,7 @@ class HostMiddleware:
         for stated in (headers.get("host", ""), *([forwarded] if forwarded else [])):
             if not self._accepts(stated):
                 shown = stated[:100]
-                log.warning("refused a request for %r: see RTDETR_TRUSTED_HOSTS", shown)
+                self._warn("refused a request for %r: see RTDETR_TRUSTED_HOSTS", shown)
                 return (
                     f"This demo does not answer to the name “{shown}”. Open it as "
                     "http://127.0.0.1 with its port, or set RTDETR_TRUSTED_HOSTS to that name."
@@ -91,11 +93,15 @@ class HostMiddleware:
         if not is_foreign:
             return None
         sender = headers.get("origin", "another site")[:100]
-        log.warning("refused what a page of %r sent: see RTDETR_TRUSTED_HOSTS", sender)
+        self._warn("refused what a page of %r sent: see RTDETR_TRUSTED_HOSTS", sender)
         return (
             "Only this demo's own page may send this. If a proxy shows the demo under the name "
             f"“{sender}”, set RTDETR_TRUSTED_HOSTS to it."
         )
+
+    def _warn(self, message: str, name: str) -> None:
+        if self._sampler.admits():
+            log.warning(message, name)
 
     def _accepts(self, stated: str) -> bool:
         host = host_of(stated)

@@ -23,6 +23,7 @@ from ..errors import GOING_DOWN, DemoError, TooManyRequests
 from .addresses import host_of, is_loopback_name
 from .auth import Client, Keys, RequestContext, set_zero_gpu_visitor
 from .errors import Refusal, error_response, internal_error
+from .floods import Flood, LogSampler, Pauses
 from .forwarding import is_direct
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
 
@@ -55,6 +56,8 @@ class GatewayMiddleware:
         self.inside = 0
         self.closing = False
         self._has_warned = False
+        self._pauses = Pauses()
+        self._sampler = LogSampler(_log_count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # that a server starts and ends
@@ -82,6 +85,8 @@ class GatewayMiddleware:
                 await self._app(scope, receive, answer)
         except ClientDisconnected:
             pass
+        except Flood as error:
+            await error_response(error, {"Connection": "close"})(scope, receive, answer)
         except DemoError as error:
             await error_response(error)(scope, receive, answer)
         except Exception:
@@ -105,8 +110,10 @@ class GatewayMiddleware:
                 self._is_here(scope, headers),
                 headers.get("x-api-key", ""),
             )
-        except DemoError:
+        except DemoError as error:
             await drain_body(receive, headers)
+            if error.status == 401:
+                await self._pauses.wait(address)
             raise
         self.inside += 1
         try:
@@ -159,8 +166,10 @@ class GatewayMiddleware:
         metrics.REQUEST_SECONDS.labels(route).observe(seconds)
         if route in _UNLOGGED and status < 400:
             return
+        if 400 <= status < 499 and not self._sampler.admits():
+            return
         entry: dict[str, Any] = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "time": _now(),
             "request_id": context.id,
             "client": context.client.name,
             "method": method,
@@ -174,6 +183,14 @@ class GatewayMiddleware:
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _log_count(left_out: int) -> None:
+    log.info(json.dumps({"time": _now(), "refused_requests_left_out": left_out}))
 
 
 def _check_values(headers: Headers, body: bytes) -> None:

@@ -3,6 +3,8 @@
 from starlette.types import ASGIApp
 
 from ..settings import Settings
+from .auth import Keys
+from .floods import RateMiddleware
 from .forwarding import ForwardingMiddleware
 from .hosts import HostMiddleware
 
@@ -10,4 +12,5 @@ from .hosts import HostMiddleware
 def outermost(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Wrap the app in what sees every request before it."""
     app = HostMiddleware(app, settings)
+    app = RateMiddleware(app, Keys(settings))
     return ForwardingMiddleware(app, settings)

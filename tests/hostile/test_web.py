@@ -1,7 +1,11 @@
 """What a page of another site, or a flood of requests, can do to the demo."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,10 +18,11 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 from rtdetr_demo.api.auth import Keys
+from rtdetr_demo.api.floods import BURST, MAX_PAUSED, PAUSE_SECONDS, RequestRate
 from rtdetr_demo.api.outermost import outermost
 from rtdetr_demo.settings import Settings
 from tests.support.app import App
-from tests.support.paths import EXAMPLES
+from tests.support.paths import EXAMPLES, REPO
 
 KEY = "the-right-key"
 PHOTO = (EXAMPLES / "dogs.jpg").read_bytes()
@@ -223,3 +228,82 @@ def test_with_a_login_the_api_is_never_open(monkeypatch: pytest.MonkeyPatch):
     settings = Settings(auth=("ada:lovelace",))
     assert settings.api_access == "closed"
     assert not Keys(settings).is_open
+
+
+# --- Floods ---------------------------------------------------------------------------------------
+
+
+def flood(app: App, path: str, connections: int, seconds: float, key: str = "wrong") -> dict:
+    """The counts of the answers to a flood from 127.0.0.2, by status."""
+    head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
+    run = [sys.executable, "-m", "tests.support.flood", str(app.port), str(connections)]
+    done = subprocess.run(
+        [*run, str(seconds)], input=head.encode(), cwd=REPO, capture_output=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_wrong_keys_are_answered_after_a_pause_and_logged_in_samples(guarded: App):
+    lines = len(guarded.lines)
+    began = time.monotonic()
+    answer = httpx.get(f"{guarded.url}/v1/models", headers={"x-api-key": "wrong"})
+    assert answer.status_code == 401
+    assert time.monotonic() - began >= PAUSE_SECONDS
+    statuses = flood(guarded, "/v1/models", 2 * MAX_PAUSED, 3)
+    assert statuses["401"] <= MAX_PAUSED * (3 / PAUSE_SECONDS + 2)
+    assert statuses["429"] > 0
+    time.sleep(1.5)
+    logged = guarded.lines[lines:]
+    assert len(logged) < 100
+    assert any("refused_requests_left_out" in line for line in logged)
+    right = {"x-api-key": KEY}
+    assert httpx.get(f"{guarded.url}/v1/models", headers=right).status_code == 200
+
+
+def test_a_flood_of_health_checks_is_limited_and_others_are_answered(guarded: App):
+    statuses = flood(guarded, "/healthz", 8, 3)
+    assert statuses["200"] < 60 + 20 * 5
+    assert statuses["429"] > 0
+    assert httpx.get(f"{guarded.url}/healthz").status_code == 200
+
+
+def test_requests_with_a_key_are_not_limited(guarded: App):
+    headers = {"x-api-key": KEY}
+    with httpx.Client(base_url=guarded.url, headers=headers, timeout=30) as client:
+        statuses = {client.get("/v1/models").status_code for _ in range(int(BURST) + 200)}
+    assert statuses == {200}
+
+
+def test_the_rate_holds_for_an_address_and_for_a_network_of_ipv6():
+    rate = RequestRate(10, 5)
+    assert [rate.admits("2001:db8::1") for _ in range(6)] == [True] * 5 + [False]
+    assert not rate.admits("2001:db8::2")
+    assert rate.admits("2001:db8:0:1::1")
+    time.sleep(0.25)
+    assert rate.admits("2001:db8::3")
+
+
+@pytest.mark.load
+@pytest.mark.alone
+@pytest.mark.parametrize("path", ["/v1/models", "/healthz"])
+def test_a_flood_leaves_the_detector_most_of_its_rate(guarded: App, path: str):
+    guarded.wait_until_ready()
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "image/jpeg"}
+
+    def pictures_per_second(seconds: float) -> float:
+        began, count = time.monotonic(), 0
+        with httpx.Client(headers=headers, timeout=60) as client:
+            while time.monotonic() - began < seconds:
+                answer = client.post(f"{guarded.url}/v1/detect", content=PHOTO)
+                assert answer.status_code == 200
+                count += 1
+        return count / (time.monotonic() - began)
+
+    pictures_per_second(2)
+    alone = pictures_per_second(10)
+    with ThreadPoolExecutor(1) as pool:
+        flooding = pool.submit(flood, guarded, path, 64, 12)
+        time.sleep(1)
+        beside = pictures_per_second(10)
+        print(f"{path}: {beside:.1f} a second beside {flooding.result()}, {alone:.1f} alone")
+    assert beside > 0.7 * alone
