@@ -243,7 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(
                 f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                f"Content-Length: {len(sentence)}\r\nConnection: close\r\n\r\n{sentence}".encode()
+                f"Content-Length: {len(sentence)}\r\nConnection: close\r\n"
+                f"X-Content-Type-Options: nosniff\r\n\r\n{sentence}".encode()
             )
         self.transport.close()
 

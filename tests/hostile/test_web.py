@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rtdetr_demo.api.auth import Keys
 from rtdetr_demo.api.floods import BURST, MAX_PAUSED, PAUSE_SECONDS, RequestRate
@@ -307,3 +307,38 @@ def test_a_flood_leaves_the_detector_most_of_its_rate(guarded: App, path: str):
         beside = pictures_per_second(10)
         print(f"{path}: {beside:.1f} a second beside {flooding.result()}, {alone:.1f} alone")
     assert beside > 0.7 * alone
+
+
+# --- Response headers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/", {}), ("GET", "/config", {}), ("GET", "/docs", {}), ("GET", "/healthz", {}),
+        ("GET", "/theme.css", {}), ("GET", "/v1/models", {}), ("GET", "/nothing", {}),
+        ("GET", "/", {"host": "evil.test"}), ("POST", "/v1/detect", {"origin": EVIL}),
+        ("GET", "/page/none/x.js", {}), ("POST", "/gradio_api/component_server", {}),
+    ],
+)  # fmt: skip
+def test_every_response_has_security_headers(
+    app: App, method: str, path: str, headers: dict[str, str]
+):
+    answer = httpx.request(method, app.url + path, headers=headers, timeout=30)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "same-origin"
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert {"frame-ancestors 'self'", "object-src 'none'", "base-uri 'self'"} <= set(policy)
+
+
+def test_a_policy_is_merged_and_the_hub_may_show_a_space(monkeypatch: pytest.MonkeyPatch):
+    async def sandboxed(scope: Scope, receive: Receive, send: Send) -> None:
+        policy = {"content-security-policy": "sandbox; base-uri 'none'"}
+        await JSONResponse({}, headers=policy)(scope, receive, send)
+
+    monkeypatch.setenv("SPACE_ID", "owner/demo")
+    client = TestClient(outermost(sandboxed, Settings(host="0.0.0.0")), "http://a.hf.space")
+    assert client.get("/").headers["content-security-policy"] == (
+        "sandbox; base-uri 'none'; frame-ancestors 'self' https://huggingface.co "
+        "https://*.hf.space; object-src 'none'"
+    )
