@@ -179,11 +179,11 @@ class Settings(BaseSettings):
 
     @property
     def api_access(self) -> str:
-        """Who may use the API: holders of "keys"; without any, clients on this machine ("open")
-        or, where others can reach the demo, nobody ("closed")."""
+        """Who may use the API: holders of "keys"; without any, clients on this machine
+        ("open") or, where others can reach the demo or a login is set, nobody ("closed")."""
         if self.api_keys:
             return "keys"
-        return "open" if self.is_local else "closed"
+        return "open" if self.is_local and not self.auth else "closed"
 
     @property
     def is_local(self) -> bool:

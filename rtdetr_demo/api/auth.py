@@ -48,7 +48,7 @@ class Keys:
             return f"API: for the holders of {len(self._digests)} key(s)."
         if self.is_open:
             return "API: open to this machine, as no RTDETR_API_KEYS are set."
-        return "API: closed, as others can reach it and no RTDETR_API_KEYS are set."
+        return "API: closed, as no RTDETR_API_KEYS are set and others can reach it or log in."
 
     def client(
         self, authorization: str, address: str, is_here: bool = True, api_key: str = ""
@@ -63,8 +63,8 @@ class Keys:
         if not self._digests:
             raise Refusal(
                 401,
-                "This API is closed: others can reach it, and its operator has set no keys "
-                "(RTDETR_API_KEYS).",
+                "This API is closed: its operator has set no keys (RTDETR_API_KEYS). Without any "
+                "it answers only on its own machine, through no proxy and without a login.",
                 "api_closed",
             )
         key = sent_key(authorization, api_key)

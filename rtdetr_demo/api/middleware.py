@@ -6,7 +6,6 @@ Everything here happens before, around or after the routes, so that none of them
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
 import time
@@ -21,11 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import metrics
 from ..errors import GOING_DOWN, DemoError, TooManyRequests
+from .addresses import host_of, is_loopback_name
 from .auth import Client, Keys, RequestContext, set_zero_gpu_visitor
 from .errors import Refusal, error_response, internal_error
-from .hosts import FORWARDING
+from .floods import Flood, LogSampler, Pauses
+from .forwarding import is_direct
 from .limits import BodyBudget, ClientDisconnected, drain_body, run_until_disconnect, send_in_pieces
-from .server import is_loopback
 
 MAX_BODY = 64 * 2**20
 """Bytes of a request's body."""
@@ -56,6 +56,8 @@ class GatewayMiddleware:
         self.inside = 0
         self.closing = False
         self._has_warned = False
+        self._pauses = Pauses()
+        self._sampler = LogSampler(_log_count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # that a server starts and ends
@@ -83,6 +85,8 @@ class GatewayMiddleware:
                 await self._app(scope, receive, answer)
         except ClientDisconnected:
             pass
+        except Flood as error:
+            await error_response(error, {"Connection": "close"})(scope, receive, answer)
         except DemoError as error:
             await error_response(error)(scope, receive, answer)
         except Exception:
@@ -103,11 +107,13 @@ class GatewayMiddleware:
             context.client = self._keys.client(
                 headers.get("authorization", ""),
                 address,
-                self._is_here(headers, address),
+                self._is_here(scope, headers),
                 headers.get("x-api-key", ""),
             )
-        except DemoError:
+        except DemoError as error:
             await drain_body(receive, headers)
+            if error.status == 401:
+                await self._pauses.wait(address)
             raise
         self.inside += 1
         try:
@@ -121,23 +127,21 @@ class GatewayMiddleware:
         finally:
             self.inside -= 1
 
-    def _is_here(self, headers: Headers, address: str) -> bool:
-        """Whether a request comes from this machine itself, and was not passed on to it.
+    def _is_here(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request comes from a process on this machine and is addressed to it.
 
-        What a proxy passes on is from wherever a proxy that is believed says.
+        The peer and Host must be loopback addresses, and no forwarding header may be present, even
+        one from a trusted proxy.
         """
-        if not any(name in headers for name in FORWARDING):
-            return is_loopback(address)
-        believed = os.environ.get("FORWARDED_ALLOW_IPS", "").strip()
-        if not believed and not self._has_warned:
+        if is_direct(scope):
+            return is_loopback_name(host_of(headers.get("host", "")))
+        if self._keys.is_open and not self._has_warned:
             self._has_warned = True
             _failures.warning(
-                "Requests come through a proxy, so they are not taken for this machine's own. Set "
-                "FORWARDED_ALLOW_IPS to the proxy's address, that visitors are told apart, and "
-                "RTDETR_API_KEYS, that they may use the API."
+                "Requests come through a proxy, so the API is closed to them without a key. Set "
+                "RTDETR_API_KEYS, and FORWARDED_ALLOW_IPS to the proxy's address."
             )
-        is_told = believed not in ("", "*") and "x-forwarded-for" in headers
-        return is_told and is_loopback(address)
+        return False
 
     @contextlib.contextmanager
     def _counted(self, client: Client) -> Iterator[None]:
@@ -162,8 +166,10 @@ class GatewayMiddleware:
         metrics.REQUEST_SECONDS.labels(route).observe(seconds)
         if route in _UNLOGGED and status < 400:
             return
+        if 400 <= status < 499 and not self._sampler.admits():
+            return
         entry: dict[str, Any] = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "time": _now(),
             "request_id": context.id,
             "client": context.client.name,
             "method": method,
@@ -177,6 +183,14 @@ class GatewayMiddleware:
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _log_count(left_out: int) -> None:
+    log.info(json.dumps({"time": _now(), "refused_requests_left_out": left_out}))
 
 
 def _check_values(headers: Headers, body: bytes) -> None:

@@ -6,9 +6,7 @@ address, the size of a request's head and the time that it takes.
 
 import asyncio
 import errno
-import ipaddress
 import logging
-import os
 import socket
 import threading
 import time
@@ -34,8 +32,6 @@ MAX_MESSAGE = 4 * 2**20
 """Bytes of one message on a WebSocket."""
 
 START_SECONDS = 30.0
-
-_SPACE_NETWORKS = "10.0.0.0/8,172.16.0.0/12"
 
 log = logging.getLogger(__name__)
 
@@ -84,30 +80,6 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def trusted_proxies() -> str:
-    """The addresses whose forwarding headers are believed (FORWARDED_ALLOW_IPS); "": nobody's.
-
-    uvicorn would believe any process of this machine by itself. A Space is always behind the hub's
-    own proxies, which have private addresses.
-    """
-    if given := os.environ.get("FORWARDED_ALLOW_IPS", "").strip():
-        return given
-    return _SPACE_NETWORKS if os.environ.get("SPACE_ID") else ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address means the machine itself."""
-    host = host.strip("[]").rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
 class Server(uvicorn.Server):
     """Serves an ASGI app on an open socket, in a thread of its own.
 
@@ -117,7 +89,6 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, listener: socket.socket, patience: float):
         self.running_app = app  # where Gradio looks for it
         self._listener = listener
-        proxies = trusted_proxies()
         connections = Connections(_connection_limit())
         super().__init__(
             uvicorn.Config(
@@ -127,8 +98,7 @@ class Server(uvicorn.Server):
                 ws_max_size=MAX_MESSAGE,
                 ws_max_queue=2,
                 ws_per_message_deflate=False,
-                proxy_headers=bool(proxies),
-                forwarded_allow_ips=proxies,
+                proxy_headers=False,  # see `ForwardingMiddleware`
                 timeout_graceful_shutdown=3,
             )
         )
@@ -273,7 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(
                 f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                f"Content-Length: {len(sentence)}\r\nConnection: close\r\n\r\n{sentence}".encode()
+                f"Content-Length: {len(sentence)}\r\nConnection: close\r\n"
+                f"X-Content-Type-Options: nosniff\r\n\r\n{sentence}".encode()
             )
         self.transport.close()
 

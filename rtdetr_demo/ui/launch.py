@@ -7,7 +7,7 @@ from unittest.mock import patch
 import gradio as gr
 from starlette.types import ASGIApp
 
-from ..api.hosts import HostMiddleware
+from ..api.outermost import outermost
 from ..api.server import Server, address_of
 from ..settings import Settings
 
@@ -20,7 +20,7 @@ def launch(page: gr.Blocks, settings: Settings, listener: socket.socket, **optio
     """
 
     def start_server(app: ASGIApp, **_: Any) -> tuple[str, int, str, Server]:
-        server = Server(HostMiddleware(app, settings), listener, settings.patience)
+        server = Server(outermost(app, settings), listener, settings.patience)
         server.run_in_thread()
         host, port = listener.getsockname()[:2]
         return host, port, address_of(listener), server
