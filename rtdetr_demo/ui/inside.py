@@ -44,7 +44,7 @@ def inspect_function(service: Service, results: ResultStore) -> Callable[[Any], 
     def inspect(request: Inspect) -> dict:
         """Why the model found one detection: see `Inspection.to_json`."""
         if request.result is None and request.example is None:
-            raise BadInput("This picture is not held here. Open it again.")
+            raise BadInput("This picture is not available. Open it again.")
         checkpoint = service.checkpoints.check(request.checkpoint)
         name = (request.result, request.example, checkpoint, request.queries, request.size)
         with guard:

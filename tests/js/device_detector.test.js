@@ -25,7 +25,7 @@ test(
     const detect = (name) =>
       detector.detectFrame(/** @type {any} */ ({ close: () => closed.push(name) }), ASKED);
     const first = detect("first");
-    await assert.rejects(detect("second"), /A frame is still under way/);
+    await assert.rejects(detect("second"), /previous frame is still being processed/);
     assert.deepEqual(closed, ["second"]);
     answer();
     await assert.rejects(first, /out of reach/);

@@ -134,7 +134,7 @@ def test_it_fits(visitor: Visitor):
     assert visitor.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     expect(visitor.page.locator("rt-api .access")).to_contain_text("no key is asked for")
     assert (
-        visitor.page.get_by_role("link", name="All requests")
+        visitor.page.get_by_role("link", name="API reference")
         .get_attribute("href")
         .endswith("/docs")
     )

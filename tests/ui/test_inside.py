@@ -68,7 +68,7 @@ def test_the_ladder_is_the_playhead_and_the_film_moves_the_ladder(visitor: Visit
     slider = page.locator("rt-inside .time input")
     slider.focus()
     slider.press("Home")
-    expect(page.locator("rt-inside .time output")).to_have_text("the proposal")
+    expect(page.locator("rt-inside .time output")).to_have_text("proposal")
     assert visitor.state("s.depth") == 1
     slider.press("End")
     assert visitor.state("s.depth") == 6

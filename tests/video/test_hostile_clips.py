@@ -89,7 +89,7 @@ def test_a_decoder_that_crashes_ends_its_job_alone(tmp_path):
         os.kill(child.pid, 11)
         return [BLANK] * len(images)
 
-    with pytest.raises(BadInput, match="brought its decoder down"):
+    with pytest.raises(BadInput, match="crashed its decoder"):
         process(source, tmp_path, FrameDetector(("dog",), kill_child), Options())
     assert not any((tmp_path / one).exists() for one in FILES)
 

@@ -272,7 +272,7 @@ def test_a_file_with_sound_alone_is_a_sentence(tmp_path, detector):
         heard.sample_rate = 48000
         container.mux(tone.encode(heard))
         container.mux(tone.encode(None))
-    with pytest.raises(BadInput, match="no pictures in it"):
+    with pytest.raises(BadInput, match="no video stream"):
         process(source, tmp_path, detector, Options(threshold=0.7))
 
 
