@@ -159,9 +159,9 @@ def test_a_snapshot_becomes_a_photo(spectator: Spectator):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("NotAllowedError", "The camera was refused"),
-        ("NotFoundError", "No camera was found"),
-        ("NotReadableError", "busy in another program"),
+        ("NotAllowedError", "Camera access was denied"),
+        ("NotFoundError", "No camera found"),
+        ("NotReadableError", "in use by another program"),
         ("SomethingElse", "did not start"),
     ],
 )

@@ -78,7 +78,7 @@ def test_another_checkpoint_is_downloaded_with_progress_and_then_serves(
             page.locator(".pill").click()
             sheet = page.locator("rt-checkpoint-sheet")
             notice = sheet.locator(".notice")
-            expect(notice).to_contain_text("The bundled checkpoint serves instead")
+            expect(notice).to_contain_text("Using the bundled checkpoint instead")
             sheet.get_by_role("button", name="Try again").click()
             expect(notice).to_contain_text("no public model")
 

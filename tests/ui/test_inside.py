@@ -95,7 +95,9 @@ def test_another_picture_is_recorded_by_the_server(browser: Browser, bundled_app
     chips.last.click()
     expect(visitor.page.locator("rt-inside .about")).to_contain_text(name, timeout=WAIT)
     visitor.page.locator("rt-inside .heads button").nth(2).click()
-    expect(visitor.page.locator("rt-inside .looked .told")).to_contain_text("head 2: 12 places")
+    expect(visitor.page.locator("rt-inside .looked .told")).to_contain_text(
+        "head 2: 12 sampling points"
+    )
     visitor.close()
 
 

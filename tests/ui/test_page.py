@@ -498,7 +498,7 @@ def test_a_snapshot_is_taken_and_a_refused_camera_is_a_sentence(at_desk: Visitor
     )
     page.locator("rt-stage .add").click()
     page.get_by_role("button", name="Use the camera").click()
-    expect(page.locator("rt-add-picture .wrong")).to_contain_text("The camera was refused")
+    expect(page.locator("rt-add-picture .wrong")).to_contain_text("Camera access was denied")
 
 
 def test_a_bad_file_or_address_is_a_sentence_and_nothing_is_lost(on_desk: Shown, tmp_path: Path):

@@ -131,7 +131,7 @@ def test_a_file_that_is_no_video_is_a_sentence(browser: Browser, app: App, tmp_p
     letter.write_text("No pictures here.")
     viewer = Viewer(browser, app.url, letter)
     viewer.run()
-    expect(viewer.problem).to_contain_text("no video that can be opened", timeout=30_000)
+    expect(viewer.problem).to_contain_text("video format is not supported", timeout=30_000)
     viewer.close()
 
 
