@@ -154,7 +154,7 @@ def test_a_download_that_is_cut_says_so_and_goes_on_with_the_next_try(
         runtime = visitor.page.locator("rt-runtime")
         runtime.locator(".get").click()
         words = runtime.locator(".words")
-        expect(words).to_contain_text("The download broke off.", timeout=30_000)
+        expect(words).to_contain_text("The download was interrupted.", timeout=30_000)
         assert sum(name.endswith(".wasm.gz") for name in Handler.asked) == 1
         Handler.cut = ""
         runtime.get_by_role("button", name="Try again").click()

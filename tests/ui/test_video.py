@@ -208,7 +208,7 @@ def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
     failed = jobs.start(work(letter), "visitor")
     assert failed.thread
     failed.thread.join(10)
-    assert "no video" in failed.error
+    assert "video format" in failed.error
     assert not failed.folder.exists()
     third = jobs.start(work(clip), "visitor")
     with pytest.raises(Expired):
