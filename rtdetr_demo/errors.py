@@ -4,10 +4,10 @@ Every message is one plain sentence (or two) that says what happened and what to
 shows it as it stands; the command line prints it; an HTTP surface pairs it with `status`.
 """
 
-INTERNAL_ERROR = "Something went wrong here. Try again; the log has the details."
+INTERNAL_ERROR = "Something went wrong. Try again; the server log has the details."
 """What a person reads of an error that we did not foresee."""
 
-GOING_DOWN = "This server is going down. Send this to it again in a moment."
+GOING_DOWN = "This server is shutting down. Try again in a moment."
 
 
 class DemoError(Exception):

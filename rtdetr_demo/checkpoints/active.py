@@ -84,7 +84,7 @@ class Checkpoints:
             self._settings.any_checkpoint or name in (self.wanted, self.active) or is_listed(name)
         ):
             raise CheckpointError(
-                f"“{str(name)[:100]}” is not on this demo's list. Choose one from the list, "
+                f"“{str(name)[:100]}” is not available on this demo. Choose one from the list, "
                 "or start the demo yourself with --any-checkpoint."
             )
         return name
@@ -120,7 +120,7 @@ class Checkpoints:
         if download is None:
             return
         if not self._settings.is_local and self._downloaded_by.get(checkpoint) != visitor:
-            raise Forbidden("Someone else began this download, so only they can stop it.")
+            raise Forbidden("Someone else started this download, so only they can cancel it.")
         download.cancel()
 
     def download(self, checkpoint: str, visitor: str = "") -> None:

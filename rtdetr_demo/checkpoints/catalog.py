@@ -94,4 +94,4 @@ def display_name(checkpoint: str) -> str:
 
 def fallback_message(checkpoint: str, error: Exception) -> str:
     """What a user reads when the bundled checkpoint is used instead of the configured one."""
-    return f"{error} The bundled checkpoint serves instead of {display_name(checkpoint)}."
+    return f"{error} Using the bundled checkpoint instead of {display_name(checkpoint)}."

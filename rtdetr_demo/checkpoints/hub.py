@@ -190,17 +190,17 @@ def _reason(checkpoint: str, error: BaseException, timeout: float) -> str:
     """What went wrong; `timeout`: the seconds that the hub had to answer."""
     match error:
         case OfflineModeIsEnabled():
-            return "The hub is switched off here (HF_HUB_OFFLINE is set)."
+            return "The hub is disabled here (HF_HUB_OFFLINE is set)."
         case HFValidationError():
-            return f"“{checkpoint[:100]}” is neither a folder here nor a hub id like owner/name."
+            return f"“{checkpoint[:100]}” is neither a local folder nor a hub ID like owner/name."
         case GatedRepoError():
-            return f"The hub gives {checkpoint} only to those who accepted its terms: set HF_TOKEN."
+            return f"{checkpoint} is gated: accept its terms on the hub, then set HF_TOKEN."
         case RepositoryNotFoundError():
             return f"The hub has no public model {checkpoint}: check the name, or set HF_TOKEN."
         case RemoteEntryNotFoundError():
             return f"{checkpoint} lacks a file that an RT-DETR checkpoint has: choose another one."
         case HfHubHTTPError() if error.response.status_code in (401, 403):
-            return "The hub refused us: check HF_TOKEN, or unset it."
+            return "The hub denied access: check HF_TOKEN, or unset it."
         case HfHubHTTPError():
             return f"The hub answered with error {error.response.status_code}: try again later."
         case _ if _timed_out(error):

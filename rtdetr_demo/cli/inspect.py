@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         tested = shipped(BUNDLED_FOLDER) if options.checkpoint == BUNDLED else None
         note = tested.sentence() if tested else ""
-        written = write_inspection(found, query, image, options.out, {"Looked": note})
+        written = write_inspection(found, query, image, options.out, {"Attention": note})
         if options.json:
             written.append(options.out / "inspection.json")
             written[-1].write_text(json.dumps(found.to_json(query)) + "\n", encoding="utf-8")

@@ -55,8 +55,8 @@ def export(detector: Detector, cache: Path) -> Path:
     preprocess = detector.preprocess.settings()
     if preprocess is None:
         raise Unprocessable(
-            f"{detector.checkpoint} prepares pictures in a way that a browser cannot follow. "
-            "Let the server detect, or choose another checkpoint."
+            f"{detector.checkpoint} needs a preprocessing that browsers do not support. "
+            "Run on the server, or choose another checkpoint."
         )
     with _exporting:
         folder = cache / f"{_fingerprint(detector)}-v{VERSION}"

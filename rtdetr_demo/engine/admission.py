@@ -46,8 +46,7 @@ class Admission:
             if full or any(self._held[client] + count > self.share for client in clients):
                 wait = min(max(self._total * self._mean_seconds, 1.0), 30.0)
                 raise TooManyRequests(
-                    "More pictures are waiting here than can be taken on. "
-                    f"Send this again in {math.ceil(wait)} s.",
+                    f"The queue is full. Try again in {math.ceil(wait)} s.",
                     wait,
                 )
             self._total += count

@@ -267,7 +267,7 @@ class _Measurement:
 
     def make_ready(self, setting: Setting) -> None:
         if self.plan.runtime != "torch" and not self.detector.is_accelerated(**setting.shape):
-            self.on_progress(f"making {setting.name} ready", 0.95 * self.done / self.turns)
+            self.on_progress(f"preparing {setting.name}", 0.95 * self.done / self.turns)
             half = self.plan.runtime == "bf16"
             self.detector.accelerate(**setting.shape, half=half, stop=self.stop)
 

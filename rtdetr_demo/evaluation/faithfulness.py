@@ -60,22 +60,23 @@ class Faithfulness:
         more = {region for region, (low, _) in self.interval.items() if low > 0}
         if more == {"inside", "outside"}:
             little = fall["weight"] < LITTLE_MORE * fall["inside"]
-            verdict = "So a detection does rest on the places that it looked at" + (
-                ", if only a little more than on the rest of its box." if little else "."
+            verdict = "So detections do depend on their sampling points" + (
+                ", though only a little more than on the rest of the box." if little else "."
             )
         elif more == {"outside"}:
             verdict = (
-                "So the places tell which object a detection looked at, but not which parts of it "
-                "decide: do not read more into single dots."
+                "So the sampling points show which object a detection is about, but not which of "
+                "its parts matter: do not read much into single dots."
             )
         else:
-            verdict = "So these are not the places that a detection rests on: trust them with care."
+            verdict = (
+                "So detections do not depend on their sampling points: read them with caution."
+            )
         return (
-            f"Put to the test on {self.detections} detections of this checkpoint in "
-            f"{self.pictures} photographs: blotting out the {100 * OCCLUDED_SHARE:.0f} % of the "
-            f"picture where most of the weight lies takes {fall['weight']:.2f} from a score of "
-            f"{self.score:.2f}; as much at random inside the box takes {fall['inside']:.2f}, "
-            f"outside it {fall['outside']:.2f}. {verdict}"
+            f"Tested on {self.detections} detections in {self.pictures} photos: covering the "
+            f"{100 * OCCLUDED_SHARE:.0f}% of the picture with the most attention lowers the score "
+            f"of {self.score:.2f} by {fall['weight']:.2f}; covering as much at random lowers it by "
+            f"{fall['inside']:.2f} inside the box and by {fall['outside']:.2f} outside. {verdict}"
         )
 
     def __str__(self) -> str:

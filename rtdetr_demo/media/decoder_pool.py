@@ -361,11 +361,11 @@ class DecoderPool:
         if picture.timed_out or (decoder and decoder.used_up_its_time()):
             return Unprocessable(
                 f"This picture takes longer than {self._seconds:.0f} seconds to open. Save it "
-                "anew as JPEG or PNG and send that."
+                "again as JPEG or PNG and send that."
             )
         return DamagedPicture(
-            "This picture brought its decoder down, so it cannot be opened. Save it anew as "
-            "JPEG or PNG and send that."
+            "This picture crashed its decoder, so it cannot be opened. Save it again as JPEG "
+            "or PNG and send that."
         )
 
     def _new_decoder(self) -> Decoder | None:

@@ -75,7 +75,7 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
                 if opened.format in ("JPEG", "MPO") and _scans(content) > max_scans:
                     raise Unprocessable(
                         f"This JPEG asks for more than {max_scans} passes, which would take too "
-                        "long. Save it anew and send that."
+                        "long. Save it again and send that."
                     )
                 try:
                     opened.load()
@@ -96,7 +96,7 @@ def _read(content: bytes, formats: tuple[str, ...], max_pixels: int, max_scans: 
         # Decoders meet damaged bytes with exceptions of every kind.
         raise DamagedPicture(
             "This picture is damaged or cut off, so it cannot be opened. Send it again, "
-            "or save it anew as JPEG or PNG."
+            "or save it again as JPEG or PNG."
         ) from error
 
 
@@ -187,7 +187,9 @@ def read_data_uri(uri: str) -> bytes:
     try:
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise BadInput("The base64 of this data URI is damaged. Encode the picture anew.") from None
+        raise BadInput(
+            "The base64 of this data URI is damaged. Encode the picture again."
+        ) from None
 
 
 _URL_SAFE = str.maketrans("-_", "+/")

@@ -29,16 +29,24 @@ HEAT = np.array(
 """RGB at equal steps from 0 to 1; `static/lib/inspection.js` has the same."""
 
 _SCALES = ("#5fe0c6", "#8ab4ff", "#f08bd0")
-_STEP_WORDS = {"backbone": "before the encoder", "aifi": "after AIFI", "ccff": "after CCFF"}
+_STEP_WORDS = {"backbone": "backbone", "aifi": "after AIFI", "ccff": "after CCFF"}
 _FRAMES_A_STAGE = 8
 
 _PANELS = (
-    ("born.png", "Born", "What the encoder's score of each cell is; the ring is this query's."),
-    ("refined.webp", "Refined", "Its box from the proposal to the last layer, which is dashed."),
-    ("all-queries.webp", "All queries", "The boxes of all queries, as strong as their scores."),
-    ("looked.png", "Looked", "The places that it read, layer by layer; larger counted more."),
-    ("silenced.png", "Silenced", "Its rivals (grey) at the proposal, half way, and at the end."),
-    ("saw.png", "Saw", "How far each cell of the encoder's maps stands out, before and after."),
+    ("born.png", "Query selection", "The encoder's score of each cell; the ring is this query."),
+    ("refined.webp", "Refinement", "Its box from the proposal to the last layer (dashed)."),
+    ("all-queries.webp", "All queries", "The boxes of all queries; opacity is the score."),
+    ("looked.png", "Attention", "Its sampling points at each layer; larger means more weight."),
+    (
+        "silenced.png",
+        "Duplicates",
+        "Competing queries (grey) at the proposal, half-way and at the end.",
+    ),
+    (
+        "saw.png",
+        "Feature maps",
+        "How much each cell differs from its map's mean, by encoder stage.",
+    ),
 )
 
 

@@ -30,7 +30,7 @@ def read_without_tail(content: bytes) -> Image.Image:
     image.load()
     if _missing_share(image) > MOST_MISSING or not _has_detail(content):
         raise DamagedPicture(
-            "This JPEG is cut off: most of the picture is missing. Send it again, or save it anew."
+            "This JPEG is cut off: most of the picture is missing. Send the complete file."
         )
     return image
 

@@ -33,7 +33,7 @@ _SLACK = 65_536
 
 _TOO_MUCH = (
     "The metadata (EXIF, XMP or color profile) of this picture is far larger than cameras and "
-    "programs write. Save the picture anew without metadata and send that."
+    "programs write. Save the picture again without metadata and send that."
 )
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 """Bytes of one value of each TIFF type that Pillow reads."""

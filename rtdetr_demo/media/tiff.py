@@ -124,7 +124,7 @@ def read_tiff(content: bytes, check_size: Callable[[tuple[int, int]], None]) -> 
         raise DamagedPicture(_DAMAGED) from error
 
 
-_DAMAGED = "This TIFF is damaged or cut off, so it cannot be opened. Save it anew and send that."
+_DAMAGED = "This TIFF is damaged or cut off, so it cannot be opened. Save it again and send that."
 
 
 def _check_supported(page: Any) -> None:
@@ -145,7 +145,7 @@ def _check_supported(page: Any) -> None:
     if photometric == SEPARATED and page.samplesperpixel < 4:
         raise Unprocessable("This TIFF has inks other than CMYK. Save it as RGB.")
     if photometric == RGB and page.samplesperpixel < 3:
-        raise Unprocessable("This TIFF says that it is RGB, but has no three bands. Save it anew.")
+        raise Unprocessable("This TIFF says that it is RGB, but has no three bands. Save it again.")
     if (
         page.imagewidth * page.imagelength * page.samplesperpixel * page.dtype.itemsize
         > MAX_RAW_BYTES

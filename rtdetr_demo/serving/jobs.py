@@ -89,8 +89,8 @@ class Jobs:
         with self._lock:
             if sum(one.running for one in self._jobs.values()) >= self._running:
                 raise Busy(
-                    f"As many {self._what} are being worked on as this machine does at once: "
-                    f"{self._running}. Try again in a few minutes."
+                    f"This machine is already running as many {self._what} as it can "
+                    f"({self._running}). Try again in a few minutes."
                 )
             quota = Quota(self._max_bytes, self._kept)
             for name, other in self._jobs.items():
@@ -116,7 +116,7 @@ class Jobs:
             if job is not None:
                 job.asked = time.monotonic()
         if job is None:
-            raise Expired("This is no longer held here. Start it again.")
+            raise Expired("This job has expired. Start it again.")
         return job
 
     def stop(self) -> None:

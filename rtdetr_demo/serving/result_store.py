@@ -102,7 +102,7 @@ class ResultStore:
         with self._lock:
             result = self._kept.get(name)
         if result is None or result.visitor != visitor:
-            raise Expired("This result is no longer held here. Run the picture again.")
+            raise Expired("This result has expired. Open the picture again.")
         return result
 
 

@@ -35,18 +35,18 @@ class ViewerLimiter:
                 if now - seen < self._idle_seconds or name in self._under_way
             }
             if viewer in self._under_way:
-                raise Busy("This viewer's frame before is not answered yet: one at a time.")
+                raise Busy("The previous frame is still being processed.")
             if viewer not in self._seen and len(self._seen) >= self._limit:
                 raise Busy(
                     f"{self._limit} people are watching live, which is all that this machine "
-                    "serves at once. This page tries again by itself."
+                    "supports at once. This page retries automatically."
                 )
             self._addresses = {name: self._addresses.get(name) for name in self._seen}
             neighbours = sum(one == address for one in self._addresses.values())
             if address and viewer not in self._seen and neighbours >= self._share:
                 raise Busy(
-                    f"{neighbours} people are watching live from your address, which is its share. "
-                    "This page tries again by itself."
+                    f"{neighbours} people are watching live from your address, the maximum. "
+                    "This page retries automatically."
                 )
             self._seen[viewer] = now
             self._addresses[viewer] = address

@@ -29,13 +29,16 @@ TITLES = {
     "cows.jpg": "Cows",
     "sheep.jpg": "A sheep",
     "cat.jpg": "A kitten",
-    "horses.jpg": "Horses, a hard one",
+    "horses.jpg": "Horses",
     "swans.jpg": "Swans and cygnets",
     "wine.jpg": "A bottle of wine",
-    "dogs.jpg": "Two dogs, a hard one",
-    "musicians.jpg": "Musicians, a hard one",
+    "dogs.jpg": "Two dogs",
+    "musicians.jpg": "Musicians",
 }
 """In the order of the filmstrip; the first is what a first visit shows."""
+
+HARD = frozenset({"horses.jpg", "dogs.jpg", "musicians.jpg"})
+"""Examples that the filmstrip marks as hard for the bundled checkpoint."""
 
 DISPLAY_SIZE = 1080
 THUMBNAIL = (108, 76)
@@ -63,7 +66,8 @@ def inspection_name(example: str) -> str:
 
 
 def index() -> list[dict]:
-    """What the page needs to know of every example: name, title, files, thumbnail, stamp."""
+    """What the page needs to know of every example: name, title, whether it is hard, files,
+    thumbnail, stamp."""
     return json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))
 
 
@@ -120,6 +124,7 @@ def make(detector: "Detector", folder: Path = SHIPPED) -> Iterator[str]:
             {
                 "name": example,
                 "title": title,
+                "hard": example in HARD,
                 "width": image.width,
                 "height": image.height,
                 "picture": picture_name(example),

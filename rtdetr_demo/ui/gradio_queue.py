@@ -60,7 +60,7 @@ class BoundedQueue(GradioQueue):
         if len(self._calls) >= MAX_CALLS:
             raise HTTPException(
                 503,
-                "More calls are waiting here than can be taken on. Send this again in a moment.",
+                "The queue is full. Try again in a moment.",
                 {"retry-after": "5"},
             )
         result = await super().push(body, request, username)

@@ -44,8 +44,8 @@ def inspect_function(service: Service, results: ResultStore) -> Callable[[Any], 
     def inspect(request: Inspect) -> dict:
         """Why the model found one detection: see `Inspection.to_json`."""
         if request.result is None and request.example is None:
-            raise BadInput("This picture is not held here. Open it again.")
-        if request.result is not None:  # the inspection may be held for longer than the result
+            raise BadInput("This picture is not available. Open it again.")
+        if request.result is not None:  # an inspection may be kept for longer than its result
             results.get(request.result, owner())
         checkpoint = service.checkpoints.check(request.checkpoint)
         name = (request.result, request.example, checkpoint, request.queries, request.size)

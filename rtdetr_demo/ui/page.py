@@ -68,7 +68,7 @@ class Page(gr.Blocks):
             raise
         except Exception:
             raise gr.Error(
-                "What was sent does not fit. Send the picture as a file (with gradio_client, as "
+                "The request is not valid. Send the picture as a file (with gradio_client, as "
                 "handle_file(...)), and the rest as the page's API view describes.",
                 print_exception=False,
             ) from None

@@ -41,7 +41,7 @@ def source_of(request: Detect, service: Service, results: ResultStore) -> bytes 
     """The picture that a request names: a file's bytes, or an address."""
     if request.url is not None:
         if request.url[:5].lower() == "data:":
-            raise BadInput("This is not a web address. Upload the picture, or give its address.")
+            raise BadInput("This is not a URL. Upload the picture, or give its URL.")
         return request.url
     if request.result is not None:
         return results.get(request.result, owner()).original.read_bytes()
@@ -49,7 +49,7 @@ def source_of(request: Detect, service: Service, results: ResultStore) -> bytes 
         return inside(EXAMPLES, EXAMPLES / request.example).read_bytes()
     if request.path is not None:
         return uploaded_file(request.path, service).read_bytes()
-    raise BadInput("No picture came along. Upload one, paste one, or give its address.")
+    raise BadInput("No picture was sent. Upload one, paste one, or give its URL.")
 
 
 def uploaded_file(path: str, service: Service) -> Path:

@@ -58,7 +58,7 @@ class Reader:
             self._container = av.open(str(path), container_options=CONTAINERS)
         except (av.FFmpegError, OSError, ValueError):
             raise BadInput(
-                "This file is no video that can be opened here. Send an MP4, MOV, WebM, AVI or MKV."
+                "This video format is not supported. Send an MP4, MOV, WebM, AVI or MKV."
             ) from None
         pictures = [
             stream
@@ -68,7 +68,7 @@ class Reader:
         ]
         if not pictures:
             self.close()
-            raise BadInput("This file has no pictures in it, only sound or data. Send a video.")
+            raise BadInput("This file has no video stream, only sound or data. Send a video.")
         self.video = min(pictures, key=lambda stream: not is_default(stream))
         self.video.thread_type = "AUTO"
         self.sound = choose(self._container.streams.audio)
@@ -145,7 +145,7 @@ class Reader:
             # A file cut off half way: what came before is whole.
             pass
         if index == 0:
-            raise BadInput("Not one picture of this video can be read: it is damaged or cut off.")
+            raise BadInput("No frame of this video can be read: it is damaged or incomplete.")
 
     def _upright(self, frame: av.VideoFrame, colors: Colors, size: tuple[int, int]) -> np.ndarray:
         pixels = self._to_rgb.convert(frame, colors)

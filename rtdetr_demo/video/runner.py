@@ -92,7 +92,7 @@ def process(
             (folder / name).unlink(missing_ok=True)
         if isinstance(error, EOFError | ConnectionError):
             raise BadInput(
-                "This video brought its decoder down, so it cannot be used. Save it anew, for "
+                "This video crashed its decoder, so it cannot be used. Save it again, for "
                 "example as MP4 with H.264, and send that."
             ) from None
         raise
@@ -126,11 +126,11 @@ def _serve(
             child.send(("stop", None))
         if not child.poll(0.05):
             if told_to_stop is not None and now - told_to_stop > CANCEL_SECONDS:
-                raise Cancelled("Cancelled; nothing of this video could be kept.")
+                raise Cancelled("Cancelled before any result could be saved.")
             if now - heard > SILENT_SECONDS:
                 raise BadInput(
-                    "This video holds its decoder up without end, so it cannot be used. Save it "
-                    "anew, for example as MP4 with H.264, and send that."
+                    "This video makes its decoder hang, so it cannot be used. Save it "
+                    "again, for example as MP4 with H.264, and send that."
                 )
             continue
         kind, content = child.recv()

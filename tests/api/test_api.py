@@ -98,7 +98,7 @@ def test_models_are_listed_with_their_published_numbers(client: OpenAI, model: s
     one = client.models.retrieve(model)
     assert one.model_extra
     assert one.model_extra["serving"] is one.model_extra["loaded"] is True
-    with pytest.raises(openai.NotFoundError, match="not on this demo's list"):
+    with pytest.raises(openai.NotFoundError, match="not available on this demo"):
         client.models.retrieve("nobody/nothing")
 
 

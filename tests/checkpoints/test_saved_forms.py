@@ -240,7 +240,7 @@ def test_a_folder_and_a_repository_that_lack_a_file_say_which(
     assert local_folder(str(folder)) is None
     with pytest.raises(CheckpointError, match=words):
         load(str(folder))
-    assert "neither a folder" not in str(why_unreachable(str(folder)))
+    assert "neither a local folder" not in str(why_unreachable(str(folder)))
     with HubStandIn({"owner/changed": folder}) as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         with pytest.raises(CheckpointError, match=words):

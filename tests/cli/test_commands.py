@@ -63,7 +63,7 @@ def test_without_a_hub_the_bundled_checkpoint_steps_in_for_the_default(capsys, c
         ([PHOTO, "--layers", "9"], "from 1 to 6"),
         ([PHOTO, "--threshold", "7"], "from 0 to 1"),
         ([PHOTO, "--save", "/no/such/folder/out.png"], "could not be written"),
-        ([PHOTO, "--checkpoint", "not a name"], "neither a folder here nor a hub id"),
+        ([PHOTO, "--checkpoint", "not a name"], "neither a local folder nor a hub ID"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence_on_stderr(tiny: Path, capsys, arguments, words):

@@ -155,6 +155,6 @@ def test_a_checkpoint_that_pads_is_left_to_the_server(tiny: Path, tmp_path: Path
         size={"height": 128, "width": 160}, do_pad=True, pad_size={"height": 160, "width": 160}
     )
     padded = Detector("padded", detector.model, processor, CPU)
-    with pytest.raises(Unprocessable, match="Let the server detect"):
+    with pytest.raises(Unprocessable, match="Run on the server"):
         export(padded, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -66,11 +66,11 @@ REPORT = Faithfulness(
 
 @pytest.mark.parametrize(
     ("inside", "outside", "words"),
-    [(0.01, 0.1, "does rest on"), (-0.01, 0.1, "which object"), (-0.01, -0.1, "trust them with")],
+    [(0.01, 0.1, "do depend on"), (-0.01, 0.1, "which object"), (-0.01, -0.1, "with caution")],
 )
 def test_the_sentence_tells_what_was_found_and_what_to_think_of_it(inside, outside, words):
     report = replace(REPORT, interval={"inside": (inside, 0.2), "outside": (outside, 0.3)})
-    assert "takes 0.30 from a score of 0.80" in report.sentence()
+    assert "lowers the score of 0.80 by 0.30" in report.sentence()
     assert words in report.sentence()
 
 

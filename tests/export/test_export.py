@@ -341,7 +341,7 @@ def test_a_processor_that_pads_is_for_transformers_alone(tiny: Path, tmp_path: P
         (["--layers", "2", "--queries", "5000"], "choose from"),
         (["--layers", "2", "--size", "100"], "multiple of 32"),
         (["--layers", "2", "--measured", "none.json"], "could not be read"),
-        (["--layers", "2", "--checkpoint", "not a name"], "neither a folder here nor a hub id"),
+        (["--layers", "2", "--checkpoint", "not a name"], "neither a local folder nor a hub ID"),
     ],
 )
 def test_what_cannot_be_exported_is_a_sentence(

@@ -125,7 +125,7 @@ test("who waits in line is told how many go first, until the answer is there", a
   const { actions, store, answers, tells } = page();
   const done = actions.openPhoto({ file: "1" });
   tells[0](3);
-  assert.match(store.get().busy, /3 before you/);
+  assert.match(store.get().busy, /3 ahead of you/);
   answers[0]();
   await done;
   tells[0](2);

@@ -41,7 +41,7 @@ test("a sample clip out of reach is a sentence, whatever failed", async (t) => {
     t.mock.method(globalThis, "fetch", fetched);
     await assert.rejects(fetchSample(asset), (error) => {
       assert.ok(error instanceof Refusal);
-      return /sample clip could not be fetched/.test(error.message);
+      return /sample clip could not be loaded/.test(error.message);
     });
     t.mock.restoreAll();
   }

@@ -42,7 +42,7 @@ test(
     const { socket, sent, reply } = socketTo(t);
     const first = socket.ask(HEADER, new Blob(["jpeg"]));
     const second = socket.ask(HEADER, new Blob(["jpeg"]));
-    await assert.rejects(second, /A frame is still under way/);
+    await assert.rejects(second, /previous frame is still being processed/);
     while (!sent.length) await settle();
     reply({ frame: sent[0].frame, layers: [1] });
     assert.deepEqual((await first).layers, [1]);
@@ -64,7 +64,7 @@ test("after an answer, an error or a silence the next frame may go", async (t) =
   await assert.rejects(refused, /Too many frames/);
   const { asked: silent } = await ask(2);
   t.mock.timers.tick(15_000);
-  await assert.rejects(silent, /does not answer/);
+  await assert.rejects(silent, /is not responding/);
   const { asked: answered } = await ask(3);
   reply({ frame: sent[2].frame, layers: [] });
   assert.deepEqual((await answered).layers, []);

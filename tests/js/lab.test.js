@@ -122,7 +122,7 @@ test("a clip's tracks are predictions of the one layer that ran, best first", ()
 });
 
 test("progress is told in frames, and in none before the first", () => {
-  assert.equal(progressOf({}).told, "Getting ready");
+  assert.equal(progressOf({}).told, "Preparing");
   const { told, share } = progressOf({ done: 5, total: 10, fps: 2.5, left: 100 });
   assert.deepEqual([told, share], ["5 of 10 frames, 2.5 FPS, 1 min 40 s left", 0.5]);
 });

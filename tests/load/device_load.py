@@ -120,7 +120,7 @@ def two_visits(visitor: Visitor, meter: Meter) -> None:
 def camera(visitor: Visitor, app: App, seconds: float) -> None:
     """Frames painted a second, at each depth."""
     visitor.page.get_by_role("tab", name="Camera").click()
-    visitor.page.get_by_role("button", name="Start the camera").click()
+    visitor.page.get_by_role("button", name="Start camera").click()
     visitor.wait_for("s.result?.title === 'camera'", 60)
     print(visitor.state("s.result.settings.runtime"))
     for depth in range(6, 0, -1):
@@ -168,7 +168,7 @@ def many_cameras(first: Visitor, app: App, count: int, seconds: float) -> None:
         one.open(address)
         one.wait_for("s.source === 'camera' && s.status?.here", PATIENCE)
     for one in visitors:
-        one.page.get_by_role("button", name="Start the camera").click()
+        one.page.get_by_role("button", name="Start camera").click()
     for one in visitors:
         one.wait_for("s.result?.title === 'camera' && s.result.settings.own", PATIENCE)
     before, began = frames(visitors), time.monotonic()

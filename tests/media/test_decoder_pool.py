@@ -218,7 +218,7 @@ def test_a_decoder_that_is_killed_at_work_costs_that_picture(pools):
     time.sleep(0.3)
     for pid in (first, second):
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(DamagedPicture, match="brought its decoder down"):
+    with pytest.raises(DamagedPicture, match="crashed its decoder"):
         slow.result(timeout=10)
     assert pool.read(SMALL).size == SMALL_SIZE
 
@@ -261,7 +261,7 @@ def test_a_closed_pool_has_ended_stopped_decoders_and_refuses(pools):
     pool.close()
     assert time.monotonic() - began < 2
     for future in (under_way, waiting, pool.submit("a", SMALL)):
-        with pytest.raises(Busy, match="going down"):
+        with pytest.raises(Busy, match="shutting down"):
             future.result(timeout=2)
     for pid in pids:
         wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 5)

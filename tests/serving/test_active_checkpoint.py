@@ -68,7 +68,7 @@ def test_without_the_hub_the_bundled_checkpoint_serves_and_says_why(
     service = start(MODEL)
     assert detect(service, noise).checkpoint == BUNDLED
     wait_for(lambda: not service.checkpoints.searching)
-    assert "The bundled checkpoint serves instead of owner/tiny." in service.checkpoints.notice
+    assert "Using the bundled checkpoint instead of owner/tiny." in service.checkpoints.notice
     # The hub comes back, and a visitor asks again.
     hub.behave = "ok"
     service.checkpoints.download(MODEL)
@@ -162,7 +162,7 @@ def test_a_visitor_may_not_load_what_the_operator_did_not_allow(
 ):
     barred = make_service(runtime="torch", checkpoint=BUNDLED)
     for name in (str(tiny), "owner/tiny", "/etc", "../x"):
-        with pytest.raises(CheckpointError, match="not on this demo's list"):
+        with pytest.raises(CheckpointError, match="not available on this demo"):
             barred.checkpoints.detector(name)
     free = make_service(runtime="torch", checkpoint=BUNDLED, any_checkpoint=True)
     assert free.checkpoints.detector(str(tiny)).depth == 6

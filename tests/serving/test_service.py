@@ -76,8 +76,8 @@ def test_detect_is_documented_in_the_api_view(api: Client):
         ({"decoder_layers": 1.5}, "from 1 to 6"),
         ({"threshold": 2}, "from 0 to 1"),
         ({"threshold": "high"}, "from 0 to 1"),
-        ({"checkpoint": "owner/secret"}, "not on this demo's list"),
-        ({"checkpoint": 7}, "not on this demo's list"),
+        ({"checkpoint": "owner/secret"}, "not available on this demo"),
+        ({"checkpoint": 7}, "not available on this demo"),
         ({"checkpoint": "PekingU/rtdetr_r18vd"}, "not on this machine yet"),
     ],
 )

@@ -35,7 +35,7 @@ def test_past_the_limit_a_viewer_is_told_to_wait_until_another_leaves():
 def test_a_viewer_has_one_frame_under_way():
     viewers = ViewerLimiter(2)
     viewers.begin_frame("a")
-    with pytest.raises(Busy, match="one at a time"):
+    with pytest.raises(Busy, match="still being processed"):
         viewers.begin_frame("a")
     viewers.end_frame("a")
     viewers.begin_frame("a")

@@ -283,7 +283,7 @@ def test_a_default_that_cannot_be_loaded_leaves_the_card_to_the_bundled_one(
     service = make_service(checkpoint=str(broken))
     service.preload_gpu_copy()
     assert placed == [service.checkpoints.active] == ["bundled"]
-    assert "The bundled checkpoint serves instead of broken" in service.checkpoints.notice
+    assert "Using the bundled checkpoint instead of broken" in service.checkpoints.notice
 
 
 def test_a_spent_quota_is_a_sentence(make_service: MakeService, tiny: Path, noise, monkeypatch):

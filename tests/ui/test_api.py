@@ -132,9 +132,9 @@ def test_it_reads_the_result_and_not_the_controls(dispatcher: Visitor):
 def test_it_fits(visitor: Visitor):
     open_view(visitor)
     assert visitor.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    expect(visitor.page.locator("rt-api .access")).to_contain_text("no key is asked for")
+    expect(visitor.page.locator("rt-api .access")).to_contain_text("No key needed")
     assert (
-        visitor.page.get_by_role("link", name="All requests")
+        visitor.page.get_by_role("link", name="API reference")
         .get_attribute("href")
         .endswith("/docs")
     )

@@ -36,7 +36,7 @@ class Spectator(Visitor):
         self.under_way -= "frame" in json.loads(content)
 
     def start(self) -> None:
-        self.page.get_by_role("button", name="Start the camera").click()
+        self.page.get_by_role("button", name="Start camera").click()
         self.wait_for("s.result?.title === 'camera'", 60)
 
     def wait_for_frames(self, count: int) -> None:
@@ -144,7 +144,7 @@ def test_who_leaves_the_camera_and_comes_back_at_once_is_not_told_of_a_frame_und
     for _ in range(2):
         spectator.page.get_by_role("tab", name="Photo").click()
         spectator.page.get_by_role("tab", name="Camera").click()
-        spectator.page.get_by_role("button", name="Start the camera").click()
+        spectator.page.get_by_role("button", name="Start camera").click()
         spectator.wait_for_frames(1)
     assert spectator.page.evaluate("window.problems") == []
 
@@ -159,9 +159,9 @@ def test_a_snapshot_becomes_a_photo(spectator: Spectator):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("NotAllowedError", "The camera was refused"),
-        ("NotFoundError", "No camera was found"),
-        ("NotReadableError", "busy in another program"),
+        ("NotAllowedError", "Camera access was denied"),
+        ("NotFoundError", "No camera found"),
+        ("NotReadableError", "in use by another program"),
         ("SomethingElse", "did not start"),
     ],
 )
@@ -171,7 +171,7 @@ def test_without_a_camera_a_sentence_and_the_sample_clip(spectator: Spectator, n
         "{throw new DOMException('', name)}}",
         name,
     )
-    spectator.page.get_by_role("button", name="Start the camera").click()
+    spectator.page.get_by_role("button", name="Start camera").click()
     expect(spectator.problem).to_contain_text(words)
-    spectator.page.get_by_role("button", name="Use the sample clip").click()
+    spectator.page.get_by_role("button", name="Use a sample clip").click()
     spectator.wait_for("s.result?.title === 'sample clip' && !s.problem")

@@ -128,7 +128,7 @@ def test_the_device_detects_as_the_server_does(browser: Browser, bundled_app: Ap
     visitor = Visitor(browser, bundled_app.url)
     visitor.page.locator("rt-runtime [value=device]").check(force=True)
     words = visitor.page.locator("rt-runtime .words")
-    expect(words).to_have_text(re.compile(r"takes 1[5-7]\.\d MB, once"), timeout=60_000)
+    expect(words).to_have_text(re.compile(r"one-time download of 1[5-7]\.\d MB"), timeout=60_000)
     on_device(visitor)
     picture = EXAMPLES / "dogs.jpg"
     assert disagreements(load("bundled"), picture, detect(visitor, picture)) == []

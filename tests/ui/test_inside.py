@@ -68,7 +68,7 @@ def test_the_ladder_is_the_playhead_and_the_film_moves_the_ladder(visitor: Visit
     slider = page.locator("rt-inside .time input")
     slider.focus()
     slider.press("Home")
-    expect(page.locator("rt-inside .time output")).to_have_text("the proposal")
+    expect(page.locator("rt-inside .time output")).to_have_text("proposal")
     assert visitor.state("s.depth") == 1
     slider.press("End")
     assert visitor.state("s.depth") == 6
@@ -95,7 +95,9 @@ def test_another_picture_is_recorded_by_the_server(browser: Browser, bundled_app
     chips.last.click()
     expect(visitor.page.locator("rt-inside .about")).to_contain_text(name, timeout=WAIT)
     visitor.page.locator("rt-inside .heads button").nth(2).click()
-    expect(visitor.page.locator("rt-inside .looked .told")).to_contain_text("head 2: 12 places")
+    expect(visitor.page.locator("rt-inside .looked .told")).to_contain_text(
+        "head 2: 12 sampling points"
+    )
     visitor.close()
 
 

@@ -93,7 +93,7 @@ def test_two_checkpoints_stand_side_by_side(browser: Browser, app: App):
     page.click("rt-versus .compare")
     table = page.locator("rt-versus table")
     expect(table).to_contain_text(app.checkpoint, timeout=60_000)
-    expect(table).to_contain_text("Found by both")
+    expect(table).to_contain_text("In both")
     drawn = "v => [v.boxes.scene.detections.length, v.boxes.scene.compared.length]"
     with page.expect_download() as picture:
         page.click("rt-versus .save")

@@ -218,7 +218,7 @@ def test_what_a_depth_loses_of_full_depth_is_a_ghost(on_desk: Shown):
     assert on_desk.ghosts() == []
 
 
-def test_hidden_doubles_are_counted_in_plain_sight(browser: Browser, bundled_app: App):
+def test_hidden_duplicates_are_counted_in_plain_sight(browser: Browser, bundled_app: App):
     visitor = Visitor(browser, bundled_app.url + "?example=musicians.jpg&threshold=0.1")
     visitor.wait_for_boxes()
     toggle = visitor.page.locator("rt-confidence [data-act=duplicates]")
@@ -226,7 +226,7 @@ def test_hidden_doubles_are_counted_in_plain_sight(browser: Browser, bundled_app
     before = len(visitor.boxes())
     toggle.click()
     assert len(visitor.boxes()) == before - count < before
-    expect(toggle).to_have_text(f"doubles hidden {count}")
+    expect(toggle).to_have_text(f"Duplicates hidden {count}")
     visitor.close()
 
 
@@ -280,7 +280,7 @@ def test_the_table_sorts_by_every_column(on_desk: Shown):
             if key == "label":  # of the small model's names one has signs, which sort first
                 values: list = [cell for cell in cells if "bold" not in cell]
             else:
-                values = [float(cell.rstrip(" %")) for cell in cells]
+                values = [float(cell.rstrip("%")) for cell in cells]
             assert values == sorted(values, reverse=direction == "descending"), key
 
 
@@ -489,7 +489,7 @@ def test_a_video_dropped_on_a_photo_opens_as_a_video(at_desk: Visitor, tmp_path:
 def test_a_snapshot_is_taken_and_a_refused_camera_is_a_sentence(at_desk: Visitor):
     page = at_desk.page
     page.locator("rt-stage .add").click()
-    page.get_by_role("button", name="Take one with the camera").click()
+    page.get_by_role("button", name="Use the camera").click()
     page.get_by_role("button", name="Take the picture").click()
     at_desk.wait_for("s.result?.title === 'snapshot.jpg' && !s.busy")
     page.evaluate(
@@ -497,8 +497,8 @@ def test_a_snapshot_is_taken_and_a_refused_camera_is_a_sentence(at_desk: Visitor
              Promise.reject(new DOMException("no", "NotAllowedError"))"""
     )
     page.locator("rt-stage .add").click()
-    page.get_by_role("button", name="Take one with the camera").click()
-    expect(page.locator("rt-add-picture .wrong")).to_contain_text("The camera was refused")
+    page.get_by_role("button", name="Use the camera").click()
+    expect(page.locator("rt-add-picture .wrong")).to_contain_text("Camera access was denied")
 
 
 def test_a_bad_file_or_address_is_a_sentence_and_nothing_is_lost(on_desk: Shown, tmp_path: Path):

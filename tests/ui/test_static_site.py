@@ -72,7 +72,9 @@ def test_once_loaded_it_detects_with_no_network(browser: Browser, host: StaticHo
     page = visitor.page
     # Before anything has been downloaded, the example shows what it was shipped with.
     visitor.wait_for_boxes()
-    expect(page.locator("rt-runtime .words")).to_have_text(re.compile(r"takes 1[5-7]\.\d MB, once"))
+    expect(page.locator("rt-runtime .words")).to_have_text(
+        re.compile(r"one-time download of 1[5-7]\.\d MB")
+    )
     download(visitor)
     visitor.wait_for("s.result?.settings.runtime.startsWith('this device') && !s.busy", 60)
     page.wait_for_function("navigator.serviceWorker.controller !== null")
@@ -95,7 +97,7 @@ def test_once_loaded_it_detects_with_no_network(browser: Browser, host: StaticHo
     assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
 
     def film() -> None:
-        page.get_by_role("button", name="Start the camera").click()
+        page.get_by_role("button", name="Start camera").click()
         person = "(s.result.predictions.classes[k] === 'person' && layer.scores[i] > 0.3)"
         layer = "s.result.predictions.layers[0]"
         visitor.wait_for(
@@ -152,7 +154,7 @@ def test_a_download_that_is_cut_says_so_and_goes_on_with_the_next_try(
         runtime = visitor.page.locator("rt-runtime")
         runtime.locator(".get").click()
         words = runtime.locator(".words")
-        expect(words).to_contain_text("The download broke off.", timeout=30_000)
+        expect(words).to_contain_text("The download was interrupted.", timeout=30_000)
         assert sum(name.endswith(".wasm.gz") for name in Handler.asked) == 1
         Handler.cut = ""
         runtime.get_by_role("button", name="Try again").click()

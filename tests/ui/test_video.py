@@ -78,7 +78,7 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
     viewer.panel.locator(".stride").select_option("2")
     viewer.run()
     expect(viewer.done).to_have_text("Done: 96 frames.", timeout=120_000)
-    viewer.wait_for("s.result.title === 'the sample clip'")
+    viewer.wait_for("s.result.title === 'sample clip'")
     viewer.page.evaluate("0")
     viewer.page.locator("rt-video video").evaluate("v => {v.pause(); v.currentTime = 1}")
     viewer.wait_for("s.result.predictions.layers[0].scores.length > 1")
@@ -92,11 +92,11 @@ def test_boxes_lie_over_the_sample_and_heed_threshold_and_classes(
     viewer.wait_for(f"s.hidden.has({labels[0]!r})")
     viewer.page.locator("rt-video video").evaluate("v => {v.pause(); v.currentTime = 1}")
     assert labels[0] not in {label for label, _ in viewer.boxes()}
-    viewer.page.get_by_role("button", name="show all").click()
+    viewer.page.get_by_role("button", name="Show all").click()
     viewer.slide("threshold", 0.99)
     assert viewer.boxes() == []
     with viewer.page.expect_download() as caught:
-        viewer.panel.get_by_role("link", name="JSON lines").click()
+        viewer.panel.get_by_role("link", name="JSON Lines").click()
     lines = [
         json.loads(line)
         for line in Path(caught.value.path()).read_text(encoding="utf-8").splitlines()
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_video_is_a_sentence(browser: Browser, app: App, tmp_p
     letter.write_text("No pictures here.")
     viewer = Viewer(browser, app.url, letter)
     viewer.run()
-    expect(viewer.problem).to_contain_text("no video that can be opened", timeout=30_000)
+    expect(viewer.problem).to_contain_text("video format is not supported", timeout=30_000)
     viewer.close()
 
 
@@ -143,7 +143,7 @@ def test_a_sample_clip_out_of_reach_is_a_sentence_and_can_be_tried_again(
     visitor.page.get_by_role("tab", name="Video").click()
     sample = visitor.page.get_by_role("button", name="Try the sample clip")
     sample.click()
-    expect(visitor.problem).to_contain_text("The sample clip could not be fetched")
+    expect(visitor.problem).to_contain_text("The sample clip could not be loaded")
     visitor.page.unroute("**/examples/cows.mp4")
     sample.click()
     visitor.wait_for("s.video && !s.problem")
@@ -208,7 +208,7 @@ def test_jobs_are_bounded_in_number_and_leave_no_files(tiny: Path, tmp_path):
     failed = jobs.start(work(letter), "visitor")
     assert failed.thread
     failed.thread.join(10)
-    assert "no video" in failed.error
+    assert "video format" in failed.error
     assert not failed.folder.exists()
     third = jobs.start(work(clip), "visitor")
     with pytest.raises(Expired):

@@ -19,15 +19,15 @@ class RtAddPicture extends AppElement {
     this.innerHTML = `
       <dialog aria-labelledby="add-title">
         <div class="row"><h2 id="add-title">Add a picture</h2><button type="button" class="close" aria-label="Close">✕</button></div>
-        <button type="button" class="drop"><b>Choose a file</b><span>or drop one anywhere, or paste one: a photo, or a video</span></button>
+        <button type="button" class="drop"><b>Choose a file</b><span>a photo or a video; you can also paste it, or drop it anywhere</span></button>
         <input type="file" tabindex="-1" hidden aria-label="File to open" accept="image/*,video/*,.heic,.heif,.avif,.tif,.tiff,.mkv" />
         <form class="address" novalidate>
-          <input type="url" placeholder="https:// address of a picture" aria-label="Address of a picture" autocomplete="off" spellcheck="false" />
+          <input type="url" placeholder="https://example.com/photo.jpg" aria-label="URL of a picture" autocomplete="off" spellcheck="false" />
           <button type="submit">Fetch</button>
         </form>
         <p class="wrong problem" role="alert" hidden></p>
         <div class="camera">
-          <button type="button" class="start">Take one with the camera</button>
+          <button type="button" class="start">Use the camera</button>
           <video autoplay playsinline muted hidden></video>
           <button type="button" class="primary snap" hidden>Take the picture</button>
         </div>
@@ -46,7 +46,7 @@ class RtAddPicture extends AppElement {
     this.on(this.$(".address"), "submit", (event) => {
       event.preventDefault();
       const url = address.value.trim();
-      if (!url) return this.#wrong("Type or paste the address of a picture first.");
+      if (!url) return this.#wrong("Type or paste the URL of a picture first.");
       this.#take(() => this.app.actions.openPhoto({ url }));
     });
     this.on(this.$(".start"), "click", () => this.#startCamera());

@@ -6,19 +6,19 @@ import { tabsByArrows } from "./rt-stage.js";
 
 /** @type {Record<string, string>} */
 const ACCESS = {
-  open: "Open to programs on this machine: no key is asked for.",
-  keys: "Asks for one of its operator's keys: put yours into RTDETR_API_KEY.",
-  closed: "Closed at present: its operator has set no keys (RTDETR_API_KEYS).",
+  open: "Open to programs on this machine. No key needed.",
+  keys: "Requires an API key from the operator. Set it as RTDETR_API_KEY.",
+  closed: "Closed: the operator has not set any API keys (RTDETR_API_KEYS).",
 };
 
 /** @type {Record<string, [(ask: import("../lib/snippets.js").Ask) => string, string]>} */
 const KINDS = {
-  curl: [curl, "For a terminal, in the folder that holds the picture."],
-  Python: [python, "With OpenAI's package, unchanged."],
-  JavaScript: [javascript, "For Node.js, as a module (.mjs), with OpenAI's package, unchanged."],
+  curl: [curl, "Run it in the folder that contains the picture."],
+  Python: [python, "Uses the official OpenAI package."],
+  JavaScript: [javascript, "For Node.js, as a module (.mjs). Uses the official OpenAI package."],
   Assistants: [
     assistant,
-    "For the settings of a desktop assistant that speaks MCP: it can then call the tool detect_objects.",
+    "Add this to the settings of a desktop assistant that supports MCP. It can then call the tool detect_objects.",
   ],
 };
 
@@ -32,14 +32,14 @@ class RtApi extends AppElement {
   render() {
     const base = new URL(".", document.baseURI.split(/[?#]/)[0]).href.replace(/\/$/, "");
     const links = [
-      ["docs", "All requests and fields"],
+      ["docs", "API reference"],
       ["openapi.json", "OpenAPI"],
       ...(this.access === "open" ? [["v1/models", "Checkpoints"]] : []), // a browser sends no key
     ];
     this.innerHTML = `
       <div class="about">
-        <p>This demo's server answers clients of OpenAI's API, and a plain form of its own, in JSON.
-        This is the request for <b class="subject"></b> as the page shows it.</p>
+        <p>This server has a JSON API of its own and works with OpenAI clients.
+        This request gives the detections shown for <b class="subject"></b>.</p>
         <p class="access ${this.access === "closed" ? "problem" : "hint"}">${ACCESS[this.access]}</p>
         <p class="beyond hint"></p>
         <p class="links">${links.map(([path, title]) => `<a href="${base}/${path}" target="_blank">${title}</a>`).join("")}</p>

@@ -12,7 +12,7 @@ class RtApp extends AppElement {
     this.innerHTML = `
       <header class="head">
         <h1>RT-DETR, layer by layer</h1>
-        <p>Cut the decoder anywhere. See what it costs.</p>
+        <p>Use fewer decoder layers. See the trade-off.</p>
         <button type="button" class="pill" aria-haspopup="dialog">
           <i class="dot" aria-hidden="true"></i><span class="pill-text"></span>
         </button>
@@ -73,9 +73,9 @@ class RtApp extends AppElement {
         ? "away"
         : "ok";
     const words = {
-      busy: "A checkpoint is on its way from the hub.",
-      away: status?.notice || "The hub has not been reached.",
-      ok: "The checkpoint that was asked for serves.",
+      busy: "Downloading a checkpoint from the hub.",
+      away: status?.notice || "The configured checkpoint is not available yet.",
+      ok: "The configured checkpoint is in use.",
     }[state];
     const runtime = status?.checkpoint === id ? status.latency?.runtime : undefined;
     const classes = result?.picture && `${result.predictions.classes.length} classes`;

@@ -45,11 +45,11 @@ class RtCamera extends AppElement {
     this.innerHTML = `
       <video autoplay playsinline muted></video>
       <div class="idle">
-        <p class="title">See yourself with boxes</p>
+        <p class="title">Live detection with your camera</p>
         <p class="where"></p>
         <div class="ways">
-          <button type="button" class="primary start">Start the camera</button>
-          <button type="button" class="clip">Use the sample clip</button>
+          <button type="button" class="primary start">Start camera</button>
+          <button type="button" class="clip">Use a sample clip</button>
         </div>
       </div>
       <div class="bar" role="group" aria-label="Camera" hidden>
@@ -65,8 +65,8 @@ class RtCamera extends AppElement {
     this.follow(["runtime"], ({ runtime }) => {
       this.$(".where").textContent =
         runtime === "device"
-          ? "Frames stay on this device."
-          : "Frames go to this demo's server, are answered and forgotten: none is stored.";
+          ? "Frames never leave this device."
+          : "Frames are sent to this server for detection and are not stored.";
     });
     this.on(this.$(".start"), "click", () => this.#start());
     this.on(this.$(".clip"), "click", () => this.#startSample());
@@ -107,9 +107,7 @@ class RtCamera extends AppElement {
     const stream = /** @type {MediaStream} */ (this.video.srcObject);
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       this.#stop();
-      this.app.actions.problem(
-        "The camera was unplugged or switched off. Connect it, then start again.",
-      );
+      this.app.actions.problem("The camera was disconnected. Reconnect it, then start it again.");
     });
     this.#setMirror(chosen !== "environment");
     this.#listCameras();

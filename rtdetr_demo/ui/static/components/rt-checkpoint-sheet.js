@@ -29,11 +29,11 @@ class RtCheckpointSheet extends AppElement {
         </div>
         ${
           anyCheckpoint
-            ? `<form class="custom" novalidate><input type="text" placeholder="owner/name, or a folder here" aria-label="Hub id or folder" autocomplete="off" spellcheck="false" /><button type="submit">Use</button></form>`
+            ? `<form class="custom" novalidate><input type="text" placeholder="owner/name or a local folder" aria-label="Hub ID or folder" autocomplete="off" spellcheck="false" /><button type="submit">Use</button></form>`
             : ""
         }
         <div class="detail"></div>
-        <p class="hint">AP as published: COCO val2017, 640 × 640. FPS as published: one T4, TensorRT FP16, batch 1. The bundled one is ours, measured on 500 photographs of 20 classes: its figures do not compare with the others.</p>
+        <p class="hint">Published figures: AP on COCO val2017 at 640 × 640, FPS on one T4 with TensorRT FP16, batch size 1. The bundled model was measured on 500 photos with 20 classes, so its AP is not comparable.</p>
       </dialog>`;
     const { actions, store } = this.app;
     this.on(this.$(".close"), "click", () => this.dialog.close());
@@ -70,7 +70,8 @@ class RtCheckpointSheet extends AppElement {
     const { checkpoints, serving } = this.app.config;
     for (const radio of this.querySelectorAll("input"))
       if (radio.type === "radio") radio.checked = radio.value === checkpoint;
-    this.$(".auto small").textContent = `now ${titleOf(status?.serving ?? serving, checkpoints)}`;
+    this.$(".auto small").textContent =
+      `currently ${titleOf(status?.serving ?? serving, checkpoints)}`;
     const download = status?.download;
     const running = Boolean(download?.running);
     this.$(".way").hidden = !running;
@@ -79,8 +80,8 @@ class RtCheckpointSheet extends AppElement {
       if (download.total) bar.value = download.done / download.total;
       else bar.removeAttribute("value");
       this.$(".amount").textContent = download.total
-        ? `${mega(download.done)} of ${mega(download.total)} MB, ${Math.round((100 * download.done) / download.total)} %`
-        : "asking the hub";
+        ? `${mega(download.done)} of ${mega(download.total)} MB, ${Math.round((100 * download.done) / download.total)}%`
+        : "connecting to the hub";
     }
     const notice = running
       ? `Downloading ${download?.checkpoint}:`
@@ -99,8 +100,8 @@ class RtCheckpointSheet extends AppElement {
     const error = status?.download && !status.download.running ? status.download.error : "";
     this.$(".detail").innerHTML =
       wanted && !status?.download?.running
-        ? `<p>${escapeText(error || `${titleOf(wanted, this.app.config.checkpoints)} is not on this machine yet.`)}</p>` +
-          `<button type="button" class="primary" data-get="${escapeText(wanted)}">${error || !checkpoint ? "Try the hub again" : "Download from the hub"}</button>`
+        ? `<p>${escapeText(error || `${titleOf(wanted, this.app.config.checkpoints)} is not downloaded yet.`)}</p>` +
+          `<button type="button" class="primary" data-get="${escapeText(wanted)}">${error || !checkpoint ? "Try again" : "Download"}</button>`
         : "";
   }
 }
@@ -140,7 +141,7 @@ function item(one, all) {
   const { ap_s, ap_m, ap_l } = published;
   const sizes =
     ap_s && ap_m && ap_l
-      ? `<small>AP of small objects ${ap_s.toFixed(1)}, medium ${ap_m.toFixed(1)}, large ${ap_l.toFixed(1)}</small>`
+      ? `<small>AP by object size: small ${ap_s.toFixed(1)}, medium ${ap_m.toFixed(1)}, large ${ap_l.toFixed(1)}</small>`
       : "";
   const rest = [
     decoder_layers && `${decoder_layers} layers`,

@@ -5,7 +5,7 @@ import { shown } from "../lib/view_model.js";
 const BINS = 40;
 
 /**
- * The threshold over the histogram of scores, the classes as chips, and "hide doubles".
+ * The threshold over the histogram of scores, the classes as chips, and "Hide duplicates".
  *
  * @typedef {import("../lib/types.js").State} State
  */
@@ -85,13 +85,13 @@ class RtConfidence extends AppElement {
     this.#put(
       (chips.length
         ? chips.join("")
-        : '<span class="hint">Nothing scores above the threshold.</span>') +
+        : '<span class="hint">No detections above this threshold.</span>') +
         (hidden.size
-          ? '<button type="button" data-act="all" class="plain">show all</button>'
+          ? '<button type="button" data-act="all" class="plain">Show all</button>'
           : "") +
         `<button type="button" data-act="duplicates" class="toggle" aria-pressed="${hideDuplicates}" ` +
-        `title="Boxes of one class that overlap by more than 0.7 (IoU): the best stays">` +
-        `${hideDuplicates ? "doubles hidden" : "hide doubles"} <b></b></button>`,
+        `title="Boxes of the same class with an IoU above 0.7: only the best one is kept">` +
+        `${hideDuplicates ? "Duplicates hidden" : "Hide duplicates"} <b></b></button>`,
     );
     const numbers = [...counts.map(([, count]) => count), all.duplicates[depth - 1]];
     this.$$(".chips b").forEach((place, i) => (place.textContent = String(numbers[i])));

@@ -13,13 +13,13 @@ import "./rt-export.js";
 const ROWS_AT_ONCE = 12;
 /** @type {[Column, string][]} */
 const COLUMNS = [
-  ["label", "label"],
-  ["score", "score"],
+  ["label", "Class"],
+  ["score", "Score"],
   ["x", "x"],
   ["y", "y"],
-  ["width", "width"],
-  ["height", "height"],
-  ["area", "area"],
+  ["width", "Width"],
+  ["height", "Height"],
+  ["area", "Area"],
 ];
 
 /** The table of what is shown, each with its score across the layers. */
@@ -36,12 +36,12 @@ class RtDetections extends AppElement {
           <thead><tr>${COLUMNS.map(
             ([key, title]) =>
               `<th scope="col" data-key="${key}" aria-sort="none"><button type="button">${title}</button></th>`,
-          ).join("")}<th scope="col">across layers</th></tr></thead>
+          ).join("")}<th scope="col">Score by layer</th></tr></thead>
           <tbody></tbody>
         </table>
       </div>
       <aside>
-        <p class="hint">Click a box or a row to see how it came about, layer by layer.</p>
+        <p class="hint">Click a box or a row to see it layer by layer.</p>
         <div class="history" aria-live="polite"></div>
       </aside>`;
     this.$("aside").prepend(create("rt-export", this.app));
@@ -87,7 +87,7 @@ class RtDetections extends AppElement {
       some.map((row) => this.#row(row, row.area, state)).join("");
     body.innerHTML = rows.length
       ? markup(rows.slice(0, ROWS_AT_ONCE))
-      : '<tr class="none"><td colspan="8">Nothing scores above the threshold. Lower it to see more.</td></tr>';
+      : '<tr class="none"><td colspan="8">No detections above this threshold. Lower it to see more.</td></tr>';
     clearTimeout(this.tail);
     // A long table's tail waits until the picture has been painted.
     if (rows.length > ROWS_AT_ONCE)
@@ -116,7 +116,7 @@ class RtDetections extends AppElement {
     const cells = [one.x, one.y, one.width, one.height].map((v) => `<td>${Math.round(v)}</td>`);
     return (
       `<tr data-key="${one.key}"><th scope="row"><button type="button"><i style="background:${color}"></i>${escapeText(one.label)}</button></th>` +
-      `<td>${one.score.toFixed(2)}</td>${cells.join("")}<td>${(100 * area).toFixed(1)} %</td>` +
+      `<td>${one.score.toFixed(2)}</td>${cells.join("")}<td>${(100 * area).toFixed(1)}%</td>` +
       `<td class="line">${spark(queryHistory(result.predictions, one), depth)}</td></tr>`
     );
   }
@@ -142,13 +142,13 @@ class RtDetections extends AppElement {
     const rows = queryHistory(result.predictions, one)
       .map(
         ({ layer, score, iou }) =>
-          `<tr class="${layer === state.depth ? "now" : ""}"><th scope="row">${layer}</th><td>${score === null ? "not among its guesses" : score.toFixed(2)}</td>` +
+          `<tr class="${layer === state.depth ? "now" : ""}"><th scope="row">${layer}</th><td>${score === null ? "–" : score.toFixed(2)}</td>` +
           `<td>${iou === null ? "" : iou.toFixed(2)}</td></tr>`,
       )
       .join("");
     box.innerHTML =
       `<table><caption>${escapeText(one.label)}, query ${one.query}</caption><thead><tr>` +
-      `<th scope="col">layer</th><th scope="col">score</th><th scope="col">IoU with its last box</th></tr></thead><tbody>${rows}</tbody></table>`;
+      `<th scope="col">Layer</th><th scope="col">Score</th><th scope="col">IoU with final box</th></tr></thead><tbody>${rows}</tbody></table>`;
   }
 }
 

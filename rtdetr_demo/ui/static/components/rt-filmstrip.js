@@ -6,11 +6,11 @@ class RtFilmstrip extends AppElement {
     this.setAttribute("role", "group");
     this.setAttribute("aria-label", "Example pictures");
     this.innerHTML = this.app.config.examples
-      .map(({ name, title, thumbnail }) => {
-        const hard = title.includes("hard");
+      .map(({ name, title, hard, thumbnail }) => {
+        const words = hard ? `${title}, hard to detect` : title;
         return (
-          `<button type="button" data-example="${escapeText(name)}" title="${escapeText(title)}">` +
-          `<img src="${thumbnail}" alt="${escapeText(title)}" width="108" height="76" />` +
+          `<button type="button" data-example="${escapeText(name)}" title="${escapeText(words)}">` +
+          `<img src="${thumbnail}" alt="${escapeText(words)}" width="108" height="76" />` +
           (hard ? '<b aria-hidden="true">hard</b>' : "") +
           "</button>"
         );

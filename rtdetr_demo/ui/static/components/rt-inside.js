@@ -30,9 +30,9 @@ import "./rt-tour.js";
 const STAGE_MS = 700;
 const CHIPS = 12;
 const STEPS = /** @type {const} */ ([
-  ["backbone", "before the encoder"],
-  ["aifi", "after AIFI"],
-  ["ccff", "after CCFF"],
+  ["backbone", "Backbone"],
+  ["aifi", "After AIFI"],
+  ["ccff", "After CCFF"],
 ]);
 
 /** Why the model found the detection that is chosen, in five panels. */
@@ -58,7 +58,7 @@ class RtInside extends AppElement {
     this.inspector = new Inspector(this.app);
     this.innerHTML = `
       <div class="intro">
-        <p>Why did the model find this? <span class="about"></span></p>
+        <p>Why did the model detect this? <span class="about"></span></p>
         <button type="button" class="primary begin">Take the tour</button>
       </div>
       <div class="chips" role="group" aria-label="Detections"></div>
@@ -68,11 +68,11 @@ class RtInside extends AppElement {
         ${panel("born", `<div class="scales choice" role="group" aria-label="Map"></div><p class="told"></p>`)}
         ${panel(
           "refined",
-          `<div class="time"><button type="button" class="play" aria-label="Play the film">▶</button>
-             <input type="range" min="0" max="6" step="0.01" value="6" aria-label="Stage of the film" />
+          `<div class="time"><button type="button" class="play" aria-label="Play">▶</button>
+             <input type="range" min="0" max="6" step="0.01" value="6" aria-label="Stage" />
              <output></output></div>
-           <div class="who choice" role="group" aria-label="Whose film">
-             <button type="button" aria-pressed="true">this one</button><button type="button" aria-pressed="false">all queries</button>
+           <div class="who choice" role="group" aria-label="Queries shown">
+             <button type="button" aria-pressed="true">This query</button><button type="button" aria-pressed="false">All queries</button>
            </div><div class="told"></div>`,
         )}
         ${panel("looked", `<div class="heads choice" role="group" aria-label="Head"></div><div class="told"></div><p class="tested"></p>`)}
@@ -160,13 +160,10 @@ class RtInside extends AppElement {
     const turn = ++this.turn;
     if (!result || !one) {
       this.found = null;
-      return this.#tell(
-        "",
-        "Nothing scores above the threshold here. Lower it, or choose more layers.",
-      );
+      return this.#tell("", "No detections above this threshold. Lower it or use more layers.");
     }
     this.asked = { result, key: one.key };
-    const slow = setTimeout(() => this.#tell("", "Recording a pass over this picture …"), 200);
+    const slow = setTimeout(() => this.#tell("", "Analyzing this picture …"), 200);
     try {
       const found = await this.inspector?.find(result, one, depth);
       if (turn !== this.turn || !found) return;
@@ -232,7 +229,7 @@ class RtInside extends AppElement {
     const isNew = this.found?.overview !== overview;
     this.found = found;
     this.$(".panels").hidden = false;
-    const stronger = query.label === label ? "" : ` It says ${query.label} more strongly.`;
+    const stronger = query.label === label ? "" : ` Its top class is ${query.label}.`;
     this.$(".about").textContent =
       `${label}, query ${query.query + 1} of ${overview.chosen.length} in ${overview.checkpoint}.${stronger}`;
     this.$(".tested").textContent =
@@ -243,11 +240,11 @@ class RtInside extends AppElement {
       this.time = Math.min(this.app.store.get().depth, stages);
       this.scale = this.head = null;
       this.$(".scales").innerHTML = buttons([
-        "all maps",
+        "All maps",
         ...overview.maps.map((_, map) => `${strideOf(overview, map)} px`),
       ]);
       this.$(".heads").innerHTML = buttons([
-        "all heads",
+        "All heads",
         ...Array.from({ length: query.heads }, (_, head) => String(head + 1)),
       ]);
       this.#maps(overview);
@@ -263,7 +260,7 @@ class RtInside extends AppElement {
     this.$(".maps").innerHTML = rows
       .map(
         ({ words, map, level }) =>
-          `<figure><div><canvas role="img" aria-label="${words}, ${map.width} by ${map.height} cells"></canvas></div><figcaption><b>${words}</b> ${strideOf(overview, level)} px a cell · ${Math.min(...map.values).toFixed(1)} to ${Math.max(...map.values).toFixed(1)}</figcaption></figure>`,
+          `<figure><div><canvas role="img" aria-label="${words}, ${map.width} by ${map.height} cells"></canvas></div><figcaption><b>${words}</b> ${strideOf(overview, level)} px per cell · ${Math.min(...map.values).toFixed(1)} to ${Math.max(...map.values).toFixed(1)}</figcaption></figure>`,
       )
       .join("");
     this.energies = [...this.querySelectorAll(".maps canvas")].map((canvas, i) => ({
@@ -313,7 +310,7 @@ class RtInside extends AppElement {
     const played = this.film !== 0;
     this.film = 0;
     this.$(".time .play").textContent = "▶";
-    this.$(".time .play").setAttribute("aria-label", "Play the film");
+    this.$(".time .play").setAttribute("aria-label", "Play");
     return played;
   }
 
@@ -324,7 +321,7 @@ class RtInside extends AppElement {
     const from = this.time >= last ? 0 : this.time;
     const began = performance.now();
     this.$(".time .play").textContent = "■";
-    this.$(".time .play").setAttribute("aria-label", "Stop the film");
+    this.$(".time .play").setAttribute("aria-label", "Stop");
     const step = (/** @type {number} */ now) => {
       const time = Math.min(from + Math.max(now - began, 0) / STAGE_MS, last);
       this.#seek(time, true);

@@ -34,8 +34,8 @@ class RtLab extends AppElement {
         <p class="conditions"></p>
         <div class="ways">
           <label>Rounds <select class="rounds" aria-label="Rounds"><option>5</option><option selected>10</option><option>30</option></select></label>
-          <label><input type="checkbox" class="pipeline" /> transformers’ pipeline, too</label>
-          <button type="button" class="primary measure">Measure queries and sizes</button>
+          <label><input type="checkbox" class="pipeline" /> Include transformers pipeline</label>
+          <button type="button" class="primary measure">Run benchmark</button>
           <button type="button" class="csv">CSV</button>
           <button type="button" class="png">PNG</button>
         </div>
@@ -46,14 +46,14 @@ class RtLab extends AppElement {
       </div>
       <p class="problem lab-problem" role="alert" hidden></p>
       <div class="charts">
-        <figure class="card pareto"><figcaption><b>What each setting costs, and what it keeps</b> <span class="hint">agreement: F1 with full depth, IoU 0.5; whiskers: the spread of passes</span></figcaption><div class="plot"></div></figure>
+        <figure class="card pareto"><figcaption><b>Latency and agreement of each setting</b> <span class="hint">agreement: F1 with full depth at IoU 0.5; error bars: spread between runs</span></figcaption><div class="plot"></div></figure>
         <figure class="card preview"><figcaption class="preview-name"></figcaption><div class="picture"><img alt="" /></div></figure>
       </div>
-      <div class="card table"><table><thead><tr><th scope="col">setting</th><th scope="col">ms</th><th scope="col">agreement</th><th scope="col">finds</th><th scope="col">runs on</th><th></th></tr></thead><tbody></tbody></table></div>
+      <div class="card table"><table><thead><tr><th scope="col">Setting</th><th scope="col">ms</th><th scope="col">Agreement</th><th scope="col">Detections</th><th scope="col">Runtime</th><th></th></tr></thead><tbody></tbody></table></div>
       <p class="theirs hint" hidden></p>
       <div class="charts halves">
-        <figure class="card stages"><figcaption><b>Where a full pass spends its time</b></figcaption><div class="plot"></div></figure>
-        <figure class="card published"><figcaption><b>Published, not measured here</b> <span class="hint">one NVIDIA T4, TensorRT FP16, batch 1, 640 pixels; AP on COCO val2017</span></figcaption><div class="plot"></div></figure>
+        <figure class="card stages"><figcaption><b>Latency by stage, full depth</b></figcaption><div class="plot"></div></figure>
+        <figure class="card published"><figcaption><b>Published results (not measured here)</b> <span class="hint">NVIDIA T4, TensorRT FP16, batch size 1, 640 px; AP on COCO val2017</span></figcaption><div class="plot"></div></figure>
       </div>`;
     this.$(".picture").append(this.boxes.canvas);
     this.append(create("rt-versus", this.app));
@@ -109,13 +109,13 @@ class RtLab extends AppElement {
     try {
       const chart = URL.createObjectURL(await pngOf(this.$(".pareto svg", SVGElement), this));
       const card = {
-        title: `RT-DETR: what each setting costs, and what it keeps, on ${name}`,
+        title: `RT-DETR: latency and agreement of each setting on ${name}`,
         picture: result.picture ? await loaded(result.picture) : undefined,
         chart: await loaded(chart),
         legend: kindsOf(this.points, this),
         lines: [
           ...Object.entries(LEGEND).map(([column, meaning]) => `${column}: ${meaning}`),
-          "dashed line: what no other setting beats in both",
+          "dashed line: Pareto frontier",
           rows.map(([key, value]) => `${key} ${value}`).join(" · "),
         ],
       };
@@ -131,9 +131,9 @@ class RtLab extends AppElement {
     const { result, threshold } = store.get();
     if (!result || !rpc) return;
     if (!result.source)
-      return this.#problem("Take a snapshot or open a photo: a live frame is gone by then.");
+      return this.#problem("Take a snapshot or open a photo first: live frames are not kept.");
     this.#problem("");
-    this.#working({ what: "getting ready", share: 0 });
+    this.#working({ what: "preparing", share: 0 });
     try {
       const { id } = await rpc.call("measure", {
         ...(result.id ? { result: result.id } : { example: result.source.example }),
@@ -175,7 +175,7 @@ class RtLab extends AppElement {
     this.$(".way").hidden = false;
     this.$("progress", HTMLProgressElement).value = share;
     this.$(".told").textContent =
-      `${what[0].toUpperCase()}${what.slice(1)}, ${Math.round(100 * share)} %`;
+      `${what[0].toUpperCase()}${what.slice(1)}, ${Math.round(100 * share)}%`;
   }
 
   /** @param {string} text */
@@ -198,18 +198,18 @@ class RtLab extends AppElement {
         : [];
     const conditions = measured?.report.conditions;
     this.$(".conditions").textContent = conditions
-      ? `${conditions.checkpoint} on “${measured.result.title}”: ${conditions.device} (${conditions.processor}), ${conditions.precision}, ${conditions.rounds} rounds, all by turns.`
+      ? `${conditions.checkpoint} on “${measured.result.title}”: ${conditions.device} (${conditions.processor}), ${conditions.precision}, ${conditions.rounds} rounds, interleaved.`
       : !whole
-        ? "A live frame holds the one depth that it was asked for. Take a snapshot or open a photo to compare the depths on it."
+        ? "Live frames are detected at one depth only. Take a snapshot or open a photo to compare depths."
         : latency
-          ? `${result.settings.checkpoint} on “${result.title}”: the depths, ${latency.from ? `times from ${latency.from}` : `as measured on this ${latency.device.toUpperCase()}, ${latency.runtime}`}.`
-          : "The depths are being timed on this machine.";
+          ? `${result.settings.checkpoint} on “${result.title}”, by number of decoder layers; ${latency.from ? `times from ${latency.from}` : `measured on this ${latency.device.toUpperCase()}, ${latency.runtime}`}.`
+          : "Measuring latency on this machine …";
     const theirs = measured?.report.lines.find((one) => one.contender.includes("pipeline"));
     this.$(".theirs").hidden = !theirs;
     if (theirs) {
       const full = this.points.findLast(({ kind }) => kind === "layers");
       this.$(".theirs").textContent =
-        `transformers’ pipeline on the same picture: ${theirs.ms.toFixed(0)} ms, ${(theirs.ms / (full?.ms ?? 1)).toFixed(2)} times our full depth.`;
+        `transformers pipeline on the same picture: ${theirs.ms.toFixed(0)} ms, ${(theirs.ms / (full?.ms ?? 1)).toFixed(2)} times the latency of full depth here.`;
     }
     for (const part of [this.$(".charts"), this.$(".table")]) part.hidden = !this.points.length;
     this.#rows();
@@ -235,8 +235,8 @@ class RtLab extends AppElement {
     this.$("tbody").innerHTML = this.points
       .map(
         (one, i) =>
-          `<tr data-index="${i}"><th scope="row">${escapeText(one.name)}${best.has(one) ? ' <span class="best">frontier</span>' : ""}</th>` +
-          `<td>${one.ms.toFixed(1)}${one.spread ? ` ± ${one.spread.toFixed(1)}` : ""}</td><td>${Math.round(100 * one.agreement)} %</td>` +
+          `<tr data-index="${i}"><th scope="row">${escapeText(one.name)}${best.has(one) ? ' <span class="best">Pareto</span>' : ""}</th>` +
+          `<td>${one.ms.toFixed(1)}${one.spread ? ` ± ${one.spread.toFixed(1)}` : ""}</td><td>${Math.round(100 * one.agreement)}%</td>` +
           `<td>${one.detections.length}</td><td>${escapeText(one.runtime)}</td>` +
           `<td><button type="button" aria-label="Use ${escapeText(one.name)}">Use</button></td></tr>`,
       )
@@ -251,7 +251,7 @@ class RtLab extends AppElement {
     const image = this.$(".picture img", HTMLImageElement);
     if (image.src !== result.picture) image.src = result.picture;
     this.$(".preview-name").innerHTML =
-      `<b>${escapeText(point.name)}</b> <span class="hint">${point.ms.toFixed(1)} ms, ${point.detections.length} found</span>`;
+      `<b>${escapeText(point.name)}</b> <span class="hint">${point.ms.toFixed(1)} ms, ${point.detections.length} detections</span>`;
     const { width, height } = result.predictions;
     this.$(".picture").style.setProperty("--ratio", `${width / height}`);
     const box = this.$(".picture").getBoundingClientRect();

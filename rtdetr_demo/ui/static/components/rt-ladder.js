@@ -19,13 +19,13 @@ class RtLadder extends AppElement {
     this.innerHTML = `
       <section class="card" aria-labelledby="ladder-title">
         <div class="row">
-          <h2 id="ladder-title">Decoder depth</h2>
-          <button type="button" class="play"><span aria-hidden="true">▶</span> play</button>
+          <h2 id="ladder-title">Decoder layers</h2>
+          <button type="button" class="play"><span aria-hidden="true">▶</span> Play</button>
         </div>
         <p class="big"><output for="depth"></output> <span class="unit"></span></p>
         <div class="axis">
           <div class="worth" aria-hidden="true"></div>
-          <div class="legend" aria-hidden="true"><span class="top">100 % of full depth</span><span class="agree"><i></i>agreement on this picture</span><span class="ap"><i></i>AP on 500 photographs</span><span class="least"></span></div>
+          <div class="legend" aria-hidden="true"><span class="top">100% of full depth</span><span class="agree"><i></i>agreement on this picture</span><span class="ap"><i></i>AP on 500 photos</span><span class="least"></span></div>
           <div class="track">
             <div class="segments" aria-hidden="true"></div>
             <input id="depth" type="range" min="1" max="6" step="1" aria-label="Decoder layers" />
@@ -33,12 +33,12 @@ class RtLadder extends AppElement {
           </div>
           <div class="scale" aria-hidden="true"></div>
         </div>
-        <div class="steps" role="group" aria-label="Decoder layers, one by one">
-          <button type="button" class="less" aria-label="One layer less">−</button>
+        <div class="steps" role="group" aria-label="Change the number of layers">
+          <button type="button" class="less" aria-label="One layer fewer">−</button>
           <span class="depth" aria-hidden="true"></span>
           <button type="button" class="more" aria-label="One layer more">+</button>
         </div>
-        <p class="tip">Drag the handle: the decoder stops there.</p>
+        <p class="tip">Drag to stop after fewer layers.</p>
         <dl class="facts">
           <div><dt></dt><dd class="saved"></dd></div>
           <div><dt></dt><dd class="kept"></dd></div>
@@ -57,8 +57,8 @@ class RtLadder extends AppElement {
     );
     this.follow(["playing"], ({ playing }) => {
       this.$(".play").innerHTML = playing
-        ? '<span aria-hidden="true">■</span> stop'
-        : '<span aria-hidden="true">▶</span> play';
+        ? '<span aria-hidden="true">■</span> Stop'
+        : '<span aria-hidden="true">▶</span> Play';
     });
   }
 
@@ -156,7 +156,7 @@ class RtLadder extends AppElement {
         ? [0, 1 / 3, 2 / 3, 1]
             .map((at) => `<span>${format(at * total)}${at === 0 || at === 1 ? " ms" : ""}</span>`)
             .join("")
-        : "<span>not measured yet</span>";
+        : "<span>Not measured yet</span>";
     }
     for (const one of this.$$(".segments [data-layer]"))
       one.classList.toggle("cut", Number(one.dataset.layer) > depth);
@@ -196,7 +196,7 @@ class RtLadder extends AppElement {
     this.$(".legend .agree").hidden = !agreements.length;
     this.$(".legend .ap").hidden = !ap;
     this.$(".legend").hidden = !agreements.length && !ap;
-    this.$(".legend .least").textContent = `${Math.round(100 * least)} %`;
+    this.$(".legend .least").textContent = `${Math.round(100 * least)}%`;
   }
 
   /**
@@ -223,32 +223,39 @@ class RtLadder extends AppElement {
     this.$(".unit").textContent = ms
       ? `ms${spread ? ` ± ${format(spread)}` : ""} · ${format(1000 / ms)} FPS`
       : measuring
-        ? "layers, being timed"
+        ? "layers · measuring …"
         : "layers";
     const saved = this.ladder.savedAt(depth);
     put(
       "saved",
-      depth === full ? "all layers" : saved ? `−${format(saved.ms)} ms` : "no less",
+      depth === full ? "Full depth" : saved ? `−${format(saved.ms)} ms` : latency ? "≈ 0 ms" : "–",
       depth === full
-        ? "nothing cut"
+        ? "all layers run"
         : saved
           ? `${saved.times.toFixed(saved.times < 1.1 ? 2 : 1)}× faster`
-          : "within noise",
+          : latency
+            ? "saved, within noise"
+            : "time saved",
     );
     const { kept, of, extra } = all.agreements[depth - 1];
     if (result?.predictions.layers.length === full)
-      put("kept", `${kept} of ${of}`, extra ? `kept, ${extra} more` : "detections kept");
+      put("kept", `${kept} of ${of}`, extra ? `found, ${extra} extra` : "detections found");
     else put("kept", String(all.byDepth[depth - 1].length), "detections");
     this.$(".facts .worth-ap").parentElement?.toggleAttribute("hidden", !ap);
-    if (ap) put("worth-ap", ap[depth - 1].toFixed(1), `AP, of ${ap[full - 1].toFixed(1)}`);
+    if (ap)
+      put(
+        "worth-ap",
+        ap[depth - 1].toFixed(1),
+        depth === full ? "AP" : `AP (full: ${ap[full - 1].toFixed(1)})`,
+      );
     this.$(".where").textContent = latency
       ? latency.from
-        ? `Times from ${latency.from}${measuring ? "; being measured here now" : ""}.`
+        ? `Times from ${latency.from}${measuring ? "; measuring here now" : ""}.`
         : `Measured on ${placeOf(latency.device)}, ${latency.runtime}, ${latency.precision}.`
       : "";
     this.input.setAttribute(
       "aria-valuetext",
-      `${depth} of ${full} layers${ms ? `, ${format(ms)} milliseconds` : ""}, keeps ${kept} of ${of} detections`,
+      `${depth} of ${full} layers${ms ? `, ${format(ms)} milliseconds` : ""}, finds ${kept} of ${of} detections`,
     );
   }
 }

@@ -18,8 +18,8 @@ class RtLiveFigures extends AppElement {
     this.innerHTML = `
       <section class="card" aria-label="Live figures">
         <dl class="facts">
-          <div><dt>detections</dt><dd class="fps"></dd></div>
-          <div><dt>latency, median</dt><dd class="median"></dd></div>
+          <div><dt>detection rate</dt><dd class="fps"></dd></div>
+          <div><dt>median latency</dt><dd class="median"></dd></div>
           <div><dt class="of-camera"></dt><dd class="camera"></dd></div>
         </dl>
         <div class="band-of">
@@ -27,7 +27,7 @@ class RtLiveFigures extends AppElement {
           <div class="row scale"><span>${SECONDS} s ago</span><span class="top"></span><span>now</span></div>
         </div>
         <p class="parts"></p>
-        <table><caption>Median latency of the depths visited</caption><tbody><tr class="depths"></tr><tr class="times"></tr></tbody></table>
+        <table><caption>Median latency by number of layers</caption><tbody><tr class="depths"></tr><tr class="times"></tr></tbody></table>
       </section>`;
     this.follow(["live", "depth"], (state) => this.#show(state));
   }
@@ -40,13 +40,13 @@ class RtLiveFigures extends AppElement {
     this.$(".fps").textContent = fps === null ? "starting" : `${fps.toFixed(1)} FPS`;
     this.$(".median").textContent = median === null ? "starting" : ms(median);
     this.$(".camera").textContent = camera === null ? "starting" : `${camera.toFixed(0)} FPS`;
-    this.$(".of-camera").textContent = `camera, ${dropped.toFixed(0)} dropped`;
+    this.$(".of-camera").textContent = `camera, ${dropped.toFixed(0)} dropped/s`;
     this.$(".parts").textContent =
       p95 === null
         ? ""
-        : `95 of 100 within ${ms(p95)}.` +
+        : `95th percentile: ${ms(p95)}.` +
           (parts
-            ? ` Network ${ms(parts.network)}, wait ${ms(parts.wait)}, model ${ms(parts.model)}.`
+            ? ` Network ${ms(parts.network)}, queue ${ms(parts.wait)}, model ${ms(parts.model)}.`
             : "");
     this.#band(live);
     const cell = (/** @type {string} */ tag, /** @type {number} */ i, /** @type {string} */ text) =>
@@ -89,7 +89,7 @@ class RtLiveFigures extends AppElement {
     const svg = this.$("svg", SVGElement);
     svg.innerHTML = `<path class="band" d="${area}"/><path class="line" d="${line}"/>`;
     svg.setAttribute("aria-label", `Latency over the last ${SECONDS} seconds, up to ${ms(top)}`);
-    this.$(".top").textContent = `top: ${ms(top)}`;
+    this.$(".top").textContent = `max ${ms(top)}`;
   }
 }
 

@@ -10,10 +10,10 @@ class RtRuntime extends AppElement {
     const { config, actions, store } = this.app;
     const both = config.runtimes.length > 1;
     this.innerHTML = `
-      <div class="switch" role="radiogroup" aria-label="Runs on" ${both ? "" : "hidden"}>
-        <span aria-hidden="true">Runs on</span>
-        <label><input type="radio" name="runtime" value="server" />this server</label>
-        <label><input type="radio" name="runtime" value="device" />this device</label>
+      <div class="switch" role="radiogroup" aria-label="Run on" ${both ? "" : "hidden"}>
+        <span aria-hidden="true">Run on</span>
+        <label><input type="radio" name="runtime" value="server" />Server</label>
+        <label><input type="radio" name="runtime" value="device" />Your device</label>
       </div>
       <div class="way" hidden>
         <span class="words" role="status"></span>
@@ -42,14 +42,14 @@ class RtRuntime extends AppElement {
     const { done = 0, total = 0 } = download ?? {};
     const arrived = running && total > 0 && done >= total;
     this.$(".words").textContent = !status
-      ? "Looking at what this device needs …"
+      ? "Checking the download …"
       : !running
         ? download?.error || status.notice
         : arrived
-          ? "Making it ready …"
+          ? "Preparing the model …"
           : total
-            ? `${mega(done)} of ${mega(total)} MB, ${Math.floor((100 * done) / total)} %`
-            : "Beginning the download …";
+            ? `${mega(done)} of ${mega(total)} MB, ${Math.floor((100 * done) / total)}%`
+            : "Starting the download …";
     const bar = this.$("progress", HTMLProgressElement);
     bar.hidden = !running;
     if (total && !arrived) bar.value = done / total;

@@ -41,7 +41,7 @@ class RtStage extends AppElement {
       <div class="frame" tabindex="0" role="group">
         <canvas class="backdrop" width="48" height="36" aria-hidden="true"></canvas>
         <div class="media"><img alt="" hidden /></div>
-        <div class="divider" role="slider" tabindex="0" aria-label="Divider of the comparison" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
+        <div class="divider" role="slider" tabindex="0" aria-label="Comparison divider" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>
         <span class="side left" hidden></span><span class="side right" hidden></span>
         <div class="busy" role="status" hidden><i class="spinner"></i><span></span></div>
         <div class="top">
@@ -240,7 +240,7 @@ class RtStage extends AppElement {
       this.frame.setAttribute(
         "aria-label",
         `${result.title}: ${detections.length} detections after ${depth} of ${result.depth} decoder ` +
-          "layers. Arrow keys step through them.",
+          "layers. Use the arrow keys to step through them.",
       );
     this.#placeDivider(state);
   }

@@ -25,7 +25,7 @@ class RtVersus extends AppElement {
     this.innerHTML = `
       <section class="card" aria-labelledby="versus-title">
         <div class="row">
-          <h2 id="versus-title">Two checkpoints on this picture</h2>
+          <h2 id="versus-title">Compare two checkpoints</h2>
           <div class="ways">
             <select class="side-0" aria-label="Left checkpoint"></select>
             <select class="side-1" aria-label="Right checkpoint"></select>
@@ -45,7 +45,7 @@ class RtVersus extends AppElement {
     this.$(".picture").append(this.boxes.canvas);
     for (const name of ["side-0", "side-1"]) {
       const choice = this.$(`.${name}`, HTMLSelectElement);
-      choice.add(new Option("The one that serves", ""));
+      choice.add(new Option("Current checkpoint", ""));
       for (const { id, title, trained_on } of this.app.config.checkpoints)
         choice.add(new Option(`${title} · ${trained_on}`, id));
     }
@@ -66,7 +66,7 @@ class RtVersus extends AppElement {
     const { result } = this.app.store.get();
     const button = this.$(".compare", HTMLButtonElement);
     this.#problem("");
-    if (!result?.source) return this.#problem("Open a photo first: a live frame is gone by then.");
+    if (!result?.source) return this.#problem("Open a photo first: live frames are not kept.");
     button.disabled = true;
     button.textContent = "Comparing …";
     try {
@@ -118,7 +118,7 @@ class RtVersus extends AppElement {
         picture: image,
         layers: [this.boxes.canvas],
         lines: [
-          `Left of the divider, at ${Math.round(100 * this.split)} % of the width: ${sides[0].checkpoint}; right of it: ${sides[1].checkpoint}. A box's color stands for its class.`,
+          `Left of the divider, at ${Math.round(100 * this.split)}% of the width: ${sides[0].checkpoint}; right: ${sides[1].checkpoint}. Colors show the class.`,
           ...this.rows.slice(1).map(([head, left, right]) => `${head}: ${left} | ${right}`),
           rows.map(([key, value]) => `${key} ${value}`).join(" · "),
         ],
@@ -151,12 +151,15 @@ class RtVersus extends AppElement {
         .join(", ") || "nothing";
     this.rows = [
       ["", ...this.sides.map(({ checkpoint }) => checkpoint)],
-      ["Full pass, once", ...this.sides.map(({ timing_ms }) => `${timing_ms.total.toFixed(0)} ms`)],
+      [
+        "Full-depth latency",
+        ...this.sides.map(({ timing_ms }) => `${timing_ms.total.toFixed(0)} ms`),
+      ],
       ["Layers shown", ...this.sides.map(({ layers }, i) => `${depths[i]} of ${layers.length}`)],
       ["Detections", left.length, right.length],
       ["Classes", counts(left), counts(right)],
-      ["Found by both", kept + (meanIou ? `, mean IoU ${meanIou.toFixed(2)}` : ""), kept],
-      ["Found by this alone", left.length - kept, extra],
+      ["In both", kept + (meanIou ? `, mean IoU ${meanIou.toFixed(2)}` : ""), kept],
+      ["Only here", left.length - kept, extra],
     ];
     this.$("tbody").innerHTML = this.rows
       .map(

@@ -11,7 +11,7 @@ import { videoJob } from "../lib/video_job.js";
 /** @type {Record<string, string>} */
 const FILES = {
   "annotated.mp4": "Video",
-  "detections.jsonl": "JSON lines",
+  "detections.jsonl": "JSON Lines",
   "detections.csv": "CSV",
 };
 
@@ -24,32 +24,32 @@ class RtVideoPanel extends AppElement {
             <option value="1">every frame</option>
             ${[2, 3, 5, 10].map((n) => `<option value="${n}">every ${n}${n === 2 ? "nd" : n === 3 ? "rd" : "th"} frame</option>`).join("")}
           </select></label>
-          <label>Output <select class="longest">
-            <option value="">as the original</option>
-            <option value="1280">at most 1280 pixels</option>
-            <option value="640">at most 640 pixels</option>
+          <label>Output size <select class="longest">
+            <option value="">original size</option>
+            <option value="1280">up to 1280 px</option>
+            <option value="640">up to 640 px</option>
           </select></label>
           <label>Count crossings <select class="line">
-            <option value="">no</option>
-            <option value="0.25">at a quarter of the height</option>
-            <option value="0.5">at half the height</option>
-            <option value="0.75">at three quarters</option>
+            <option value="">off</option>
+            <option value="0.25">at 1/4 of the height</option>
+            <option value="0.5">at 1/2 of the height</option>
+            <option value="0.75">at 3/4 of the height</option>
           </select></label>
         </div>
         <div class="row">
           <button type="button" class="primary run">Detect and track</button>
-          <button type="button" class="other">Another video</button>
+          <button type="button" class="other">Choose another video</button>
         </div>
         <p class="hint note"></p>
         <div class="way" hidden>
-          <img alt="The frame at hand, with its detections" />
+          <img alt="Current frame with its detections" />
           <progress max="1" aria-label="Progress"></progress>
           <div class="row"><span class="told" role="status"></span><button type="button" class="cancel">Cancel</button></div>
         </div>
         <div class="outcome" hidden>
           <p class="done" role="status"></p>
           <div class="downloads" role="group" aria-label="Downloads"></div>
-          <p class="hint">In sight, second by second; a click goes there</p>
+          <p class="hint">Detections per second of video. Click to jump there.</p>
           <div class="timeline"></div>
         </div>
       </section>`;
@@ -84,11 +84,11 @@ class RtVideoPanel extends AppElement {
       ? `Run again with ${depth} layer${depth === 1 ? "" : "s"}`
       : "Detect and track";
     this.$(".note").textContent = !outcome
-      ? `With ${depth} decoder layer${depth === 1 ? "" : "s"} and what scores above ${threshold.toFixed(2)}.`
+      ? `Uses ${depth} decoder layer${depth === 1 ? "" : "s"} and a threshold of ${threshold.toFixed(2)}.`
       : depth !== outcome.ran.depth
-        ? `The boxes are those of ${outcome.ran.depth} layers: run again to see ${depth}.`
+        ? `These boxes are from ${outcome.ran.depth} layer${outcome.ran.depth === 1 ? "" : "s"}. Run again to use ${depth}.`
         : threshold < outcome.ran.threshold
-          ? `Nothing below ${outcome.ran.threshold.toFixed(2)} was kept: run again to see more.`
+          ? `This run used a threshold of ${outcome.ran.threshold.toFixed(2)}. Run again to see weaker detections.`
           : "";
     this.$(".way").hidden = !progress;
     if (progress) {
@@ -113,7 +113,7 @@ class RtVideoPanel extends AppElement {
     this.$(".done").textContent =
       (cancelled ? "Cancelled: " : "Done: ") +
       `${frames} frames.` +
-      (ran.line === null ? "" : ` Crossed downwards: ${crossed[0]}, upwards: ${crossed[1]}.`) +
+      (ran.line === null ? "" : ` Line crossings: ${crossed[0]} down, ${crossed[1]} up.`) +
       (notes ?? []).map((note) => ` ${note}`).join("");
     this.$(".downloads").innerHTML = Object.entries(files)
       .map(
@@ -129,7 +129,7 @@ class RtVideoPanel extends AppElement {
           return `<button type="button" tabindex="-1" data-second="${second}" title="${second} s: ${counts[k]}" style="opacity:${share.toFixed(2)};background:${colors[k][0]}"></button>`;
         });
         const top = Math.max(...seen.map((counts) => counts[k]));
-        return `<div class="lane"><span><i style="background:${colors[k][0]}"></i>${escapeText(label)}, at most ${top}</span><div class="cells">${cells.join("")}</div></div>`;
+        return `<div class="lane"><span><i style="background:${colors[k][0]}"></i>${escapeText(label)}, max ${top}</span><div class="cells">${cells.join("")}</div></div>`;
       })
       .join("");
   }

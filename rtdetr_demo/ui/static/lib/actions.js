@@ -14,7 +14,7 @@ const WATCH_MS = 700;
 const PLAY_STEP_MS = 330;
 /** Where the depth rests on a first visit without motion: most is won by then. */
 export const REST_DEPTH = 3;
-const OUR_FAULT = "Something went wrong in this page. Reload it and try again.";
+const OUR_FAULT = "Something went wrong on this page. Reload it and try again.";
 
 export class Actions {
   /** @param {App} app */
@@ -51,7 +51,7 @@ export class Actions {
     const example = this.app.config.examples.find((one) => one.name === source.example);
     if (example && this.#shippedServes(example.checkpoint)) return this.#openShipped(example);
     await this.#run(
-      source.url ? "Fetching the picture" : source.file ? "Sending the picture" : "Detecting",
+      source.url ? "Downloading the picture" : source.file ? "Uploading the picture" : "Detecting",
       (onQueuePosition) => this.app.detector().detect(source, this.asked, onQueuePosition),
     );
   }
@@ -294,7 +294,7 @@ export class Actions {
     } else
       await this.#run("Opening", async () => {
         const answer = await fetch(this.app.asset(example.predictions)).catch(() => null);
-        if (!answer?.ok) throw new Refusal("The example could not be fetched. Try it again.");
+        if (!answer?.ok) throw new Refusal("The example could not be loaded. Try again.");
         return this.#shipped(example, await answer.json());
       });
     if (this.state.runtime !== "device") return;
@@ -341,7 +341,9 @@ export class Actions {
     try {
       const result = await work((ahead) => {
         if (turn === this.turn && this.state.busy)
-          this.app.store.set({ busy: ahead ? `${busy}: ${ahead} before you` : busy });
+          this.app.store.set({
+            busy: ahead ? `${busy}, ${ahead} ahead of you in the queue` : busy,
+          });
       });
       if (turn !== this.turn) return;
       this.app.store.set({ busy: "", problem: result.note ?? "" });

@@ -4,10 +4,11 @@ import { Refusal } from "./detector.js";
 
 /** @type {Record<string, string>} */
 const PROBLEMS = {
-  NotAllowedError: "The camera was refused. Allow it in the browser's address bar, then try again.",
-  NotFoundError: "No camera was found. Plug one in, then try again.",
-  OverconstrainedError: "This device has no such camera. Choose the other one.",
-  NotReadableError: "The camera is busy in another program. Close that one, then try again.",
+  NotAllowedError:
+    "Camera access was denied. Allow it in the browser's address bar, then try again.",
+  NotFoundError: "No camera found. Connect one, then try again.",
+  OverconstrainedError: "This camera is not available. Choose another one.",
+  NotReadableError: "The camera is in use by another program. Close it there, then try again.",
 };
 
 /**
@@ -17,8 +18,7 @@ const PROBLEMS = {
  * @param {boolean | MediaTrackConstraints} which
  */
 export async function openCamera(video, which = true) {
-  if (!navigator.mediaDevices)
-    return "The camera works only on pages opened over https or on this computer itself.";
+  if (!navigator.mediaDevices) return "The camera works only over https or on localhost.";
   closeCamera(video);
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: which });

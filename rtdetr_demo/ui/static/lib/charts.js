@@ -18,7 +18,7 @@ const NAMES = { layers: "decoder layers", queries: "queries (q)", size: "input s
 const library = (app) => import(app.asset(PLOT));
 
 /**
- * Agreement with full depth against milliseconds; the line joins what nothing else beats.
+ * Agreement with full depth against milliseconds; the line is the Pareto frontier.
  *
  * @param {App} app
  * @param {Point[]} points
@@ -43,7 +43,7 @@ export async function paretoChart(app, points, { width, onPoint }) {
     y: {
       label: "↑ agreement",
       domain: [Math.max(0, Math.floor(10 * low - 1) / 10), 1],
-      tickFormat: (/** @type {number} */ share) => `${Math.round(100 * share)} %`,
+      tickFormat: (/** @type {number} */ share) => `${Math.round(100 * share)}%`,
       grid: true,
       insetTop: 14,
       insetBottom: 10,
@@ -103,7 +103,7 @@ export async function paretoChart(app, points, { width, onPoint }) {
   legend.innerHTML =
     kinds
       .map((kind) => `<span><i style="background:${COLORS[kind]}"></i>${NAMES[kind]}</span>`)
-      .join("") + "<span>– – what nothing beats in both</span>";
+      .join("") + "<span>– – Pareto frontier</span>";
   figure.append(chart, legend);
   return figure;
 }
@@ -211,7 +211,7 @@ export async function publishedChart(app, width) {
     marginRight: 40,
     marginBottom: 40,
     style: { background: "none", color: "var(--ink)", fontFamily: "inherit", fontSize: "12px" },
-    x: { label: "frames a second →", nice: true, grid: true, insetLeft: 16 },
+    x: { label: "FPS →", nice: true, grid: true, insetLeft: 16 },
     y: { label: "↑ AP", nice: true, grid: true, insetTop: 10 },
     marks: [
       line(rows, { ...at, stroke: "color", z: "family", sort: "ap", strokeOpacity: 0.6 }),

@@ -49,7 +49,7 @@ import { Refusal } from "./detector.js";
  * @returns {Progress}
  */
 export function progressOf({ done, total, fps = 0, left, preview }) {
-  if (done === undefined) return { told: "Getting ready", share: null };
+  if (done === undefined) return { told: "Preparing", share: null };
   const of = total ? ` of ${total}` : "";
   const rest = left === null || left === undefined ? "" : `, ${duration(left)} left`;
   return {
@@ -74,7 +74,7 @@ export async function fetchSample(asset) {
   } catch {
     // Told below.
   }
-  throw new Refusal("The sample clip could not be fetched. Try it again.");
+  throw new Refusal("The sample clip could not be loaded. Try again.");
 }
 
 /** @param {string} lines  JSON lines */

@@ -40,9 +40,9 @@ const WASM = {
 const MEASURED_PASSES = 15;
 const KEPT_PASSES = 9;
 const SILENT_MS = 60_000;
-const STOPPED = "Detection on this device stopped. Try it again, or let the server detect.";
+const STOPPED = "Detection on this device stopped. Try again, or run on the server.";
 const STOPPED_TWICE =
-  "Detection on this device stopped twice, likely for want of memory. Choose a smaller checkpoint, or let the server detect.";
+  "Detection on this device stopped twice, probably because it ran out of memory. Choose a smaller checkpoint, or run on the server.";
 
 /** @implements {Detector} */
 export class DeviceDetector {
@@ -105,7 +105,7 @@ export class DeviceDetector {
    * @param {Asked} asked
    */
   async again(result, asked) {
-    if (!result.source) throw new Refusal("There is no picture to look at again. Open one first.");
+    if (!result.source) throw new Refusal("There is no picture to detect in. Open one first.");
     return this.detect(result.source, asked);
   }
 
@@ -121,7 +121,7 @@ export class DeviceDetector {
   async detectFrame(frame, { depth, ...asked }) {
     if (this.#frameIsUnderWay) {
       frame.close();
-      throw new Refusal("A frame is still under way. Send the next one after it.");
+      throw new Refusal("The previous frame is still being processed.");
     }
     this.#frameIsUnderWay = true;
     try {
@@ -152,7 +152,7 @@ export class DeviceDetector {
       serving: this.config.serving,
       wanted: this.config.serving,
       missing: false,
-      notice: kept < of ? `Detecting on this device takes ${mega(of - kept)} MB, once.` : "",
+      notice: kept < of ? `Needs a one-time download of ${mega(of - kept)} MB.` : "",
       searching: false,
       threshold: this.config.checkpoints.find((one) => one.id === id)?.threshold ?? 0.5,
       here: kept === of,
@@ -198,13 +198,13 @@ export class DeviceDetector {
   async #find(checkpoint) {
     const shipped = this.config.deviceModels?.[checkpoint];
     if (!shipped && !this.rpc)
-      throw new Refusal("This page has no files for that checkpoint. Choose another one.");
+      throw new Refusal("This checkpoint cannot run on this page. Choose another one.");
     /** @type {DeviceModel} */
     const { manifest: path, colors } =
       shipped ?? (await /** @type {any} */ (this.rpc).call("device_model", { checkpoint }));
     const url = this.asset(path);
     const answer = await fetch(url).catch(() => null);
-    if (!answer?.ok) throw new Refusal("The checkpoint's files are out of reach. Try again later.");
+    if (!answer?.ok) throw new Refusal("The checkpoint could not be loaded. Try again later.");
     /** @type {Manifest} */
     const manifest = await answer.json();
     const files = manifest.files.map(({ name, bytes, sha256 }) => ({
@@ -240,15 +240,13 @@ export class DeviceDetector {
   async #ready({ checkpoint, queries, size }) {
     if (queries || size)
       throw new Refusal(
-        "Other sizes and fewer queries run on the server alone. Reset them, or let the server detect.",
+        "Custom input sizes and fewer queries work on the server only. Reset them, or run on the server.",
       );
     const model = await this.#model(checkpoint || this.config.serving);
     if (this.#opened?.checkpoint !== model.manifest.checkpoint) {
       const missing = total(model) - (await this.#kept(model));
       if (missing)
-        throw new Refusal(
-          `Detecting on this device takes ${mega(missing)} MB, once. Start the download first.`,
-        );
+        throw new Refusal(`This needs a one-time download of ${mega(missing)} MB. Start it first.`);
     }
     await this.#open(model);
     return model;
@@ -458,13 +456,13 @@ export class DeviceDetector {
   async #content({ example, url, file }) {
     if (file) return file;
     const address = example ? this.#exampleAddress(example) : url;
-    if (!address) throw new Refusal("No picture came along. Choose one first.");
+    if (!address) throw new Refusal("No picture selected. Choose one first.");
     const answer = await fetch(address).catch(() => null);
     if (answer?.ok) return answer.blob();
     throw new Refusal(
       example
-        ? "The example could not be fetched. Try it again."
-        : "That address does not let this page read its picture. Save the picture, then open it here.",
+        ? "The example could not be loaded. Try again."
+        : "This website does not allow other pages to load its picture. Save the picture, then open it here.",
     );
   }
 
@@ -497,7 +495,7 @@ function note({ times }, stages) {
 
 /** @returns {never} */
 function unreadable() {
-  throw new Refusal("This browser cannot open that file. Send a JPEG, PNG, WebP or GIF picture.");
+  throw new Refusal("This browser cannot open this file. Use a JPEG, PNG, WebP or GIF picture.");
 }
 
 /**

@@ -36,9 +36,9 @@ import { normalize, resize } from "./preprocess.js";
 
 const MOST_THREADS = 4;
 const NO_SIMD =
-  "This browser is too old to detect by itself: it lacks WebAssembly with SIMD. Update it, or let the server detect.";
+  "This browser is too old: it does not support WebAssembly SIMD. Update it, or run on the server.";
 const NO_MEMORY =
-  "This device has too little memory for this checkpoint. Choose a smaller one, or let the server detect.";
+  "This device does not have enough memory for this checkpoint. Choose a smaller one, or run on the server.";
 /** A module that splats and counts bits: whoever takes it has SIMD. */
 const SIMD = [
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
@@ -134,7 +134,7 @@ async function detect({ frame, depth, every }) {
   const picture = sizeOf(frame);
   if (!preprocess || !sessions.length) {
     frame.close();
-    throw new Refusal("No model is ready here. Reload the page.");
+    throw new Refusal("The model is not loaded. Reload the page.");
   }
   /** @type {Record<string, number>} */
   const times = {};
@@ -204,5 +204,5 @@ function sentence(error) {
   const text = String(error);
   if (/memory|allocat|std::bad_alloc|RangeError/i.test(text)) return NO_MEMORY;
   console.warn(text);
-  return "This device could not run the model. Reload the page, or let the server detect.";
+  return "This device could not run the model. Reload the page, or run on the server.";
 }

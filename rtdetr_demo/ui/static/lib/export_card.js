@@ -35,7 +35,7 @@ export function circumstances({ picture, size, latency, conditions }, config, ag
   /** @type {Record<string, string>} */
   const rows = { picture, "picture size": `${size.width} x ${size.height}` };
   if (latency?.device === "device") {
-    rows.device = "the visitor's own";
+    rows.device = "visitor's device";
     rows.browser = agent;
     rows.runtime = latency.runtime;
     rows["onnxruntime-web"] = "1.30.0";

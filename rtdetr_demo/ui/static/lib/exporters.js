@@ -62,7 +62,7 @@ export async function exportAs(form, app) {
   if (!state.result) throw new Refusal("There is nothing to export yet. Open a picture first.");
   if (form === "png") return drawn(app);
   const write = WRITERS[form];
-  if (!write) throw new Refusal("There is no such form.");
+  if (!write) throw new Refusal("This export format is not available.");
   const type = form === "csv" || form === "yolo" ? "text/plain" : "application/json";
   return new Blob([write(state, app.config)], { type });
 }
@@ -188,7 +188,7 @@ async function drawn(app) {
   pen.drawImage(image, 0, 0, width, height);
   pen.drawImage(layer, 0, 0, width, height);
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-  if (!blob) throw new Refusal("This browser could not make the picture. Try another form.");
+  if (!blob) throw new Refusal("This browser could not create the image. Try another format.");
   return /** @type {Blob} */ (blob);
 }
 

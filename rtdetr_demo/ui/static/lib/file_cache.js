@@ -109,13 +109,13 @@ async function fetchWhole({ url, bytes, sha256 }, onBytes, signal) {
       if (signal.aborted) throw new Refusal("The download was cancelled.");
       if (attempt >= TRIES)
         throw new Refusal(
-          "The download broke off. Check the network, then try again: what has arrived is kept.",
+          "The download was interrupted. Check the network, then try again to resume it.",
         );
       await new Promise((done) => setTimeout(done, WAIT_MS * attempt));
     }
   }
   if (sha256 && crypto.subtle && (await digest(content)) !== sha256)
-    throw new Refusal("The download arrived damaged. Try it again.");
+    throw new Refusal("The downloaded file is damaged. Try again.");
   return content;
 }
 

@@ -11,7 +11,7 @@ import { Refusal } from "./detector.js";
  * @property {number} decoder_layers
  */
 
-const NO_ANSWER = "The demo does not answer. Check that it is still running, then try again.";
+const NO_ANSWER = "The server is not responding. Check that it is running, then try again.";
 const SILENT_MS = 15_000;
 
 export class FrameSocket {
@@ -39,7 +39,7 @@ export class FrameSocket {
    * @returns {Promise<any>}
    */
   async ask(header, picture) {
-    if (this.#busy) throw new Refusal("A frame is still under way. Send the next one after it.");
+    if (this.#busy) throw new Refusal("The previous frame is still being processed.");
     this.#busy = true;
     try {
       return await this.#exchange(header, picture);

@@ -41,10 +41,10 @@ const stageOf = ({ time, overview }) =>
   Math.min(Math.max(Math.round(time), 0), overview.film.length - 1);
 const layerOf = (/** @type {Scene} */ scene) => Math.max(stageOf(scene), 1);
 const scaleColor = (/** @type {number} */ map) => SCALE_COLORS[map % SCALE_COLORS.length];
-const percent = (/** @type {number} */ value) => `${Math.round(100 * value)} %`;
+const percent = (/** @type {number} */ value) => `${Math.round(100 * value)}%`;
 
 /** @type {(stage: number) => string} */
-export const stageName = (stage) => (stage === 0 ? "the proposal" : `layer ${stage}`);
+export const stageName = (stage) => (stage === 0 ? "proposal" : `layer ${stage}`);
 
 /**
  * @param {PictureCanvas} canvas
@@ -87,9 +87,9 @@ export function tellBorn({ overview, query }) {
   const { map, row, column } = query.token;
   const score = overview.film[0].scores[query.query];
   return (
-    `Chosen <b>${ordinal(query.query + 1)} of ${overview.chosen.length}</b>, from the map with one cell ` +
-    `per ${strideOf(overview, map)} pixels, row ${row + 1}, column ${column + 1}. ` +
-    `The encoder gave it <b>${score.toFixed(2)}</b>.`
+    `Selected <b>${ordinal(query.query + 1)} of ${overview.chosen.length}</b>, from the map with ` +
+    `${strideOf(overview, map)} px per cell, row ${row + 1}, column ${column + 1}. ` +
+    `Encoder score: <b>${score.toFixed(2)}</b>.`
   );
 }
 
@@ -135,10 +135,10 @@ export function tellRefined(scene) {
             `<span class="class ${i ? "other" : ""}"><i style="width:${(100 * score).toFixed(1)}%"></i><span><b>${escapeText(label)}</b> ${score.toFixed(2)}</span></span>`,
         )
         .join("");
-      return `<tr class="${stage === now ? "now" : ""}"><th scope="row">${stage || "proposal"}</th><td>${query.iou[stage].toFixed(2)}</td><td><div class="classes">${bars}</div></td></tr>`;
+      return `<tr class="${stage === now ? "now" : ""}"><th scope="row">${stage || "Proposal"}</th><td>${query.iou[stage].toFixed(2)}</td><td><div class="classes">${bars}</div></td></tr>`;
     })
     .join("");
-  return `<table><thead><tr><th scope="col">stage</th><th scope="col">IoU</th><th scope="col">best three classes</th></tr></thead><tbody>${rows}</tbody></table>`;
+  return `<table><thead><tr><th scope="col">Stage</th><th scope="col">IoU</th><th scope="col">Top 3 classes</th></tr></thead><tbody>${rows}</tbody></table>`;
 }
 
 /**
@@ -190,12 +190,12 @@ export function tellLooked(scene) {
   const shares = shareOfMaps(query, layer, overview.maps.length, head)
     .map(
       (share, map) =>
-        `<li><i style="border-color:${scaleColor(map)}"></i>one cell per ${strideOf(overview, map)} px: <b>${percent(share)}</b></li>`,
+        `<li><i style="border-color:${scaleColor(map)}"></i>${strideOf(overview, map)} px per cell: <b>${percent(share)}</b></li>`,
     )
     .join("");
   const of = head === null ? `all ${query.heads} heads` : `head ${head + 1}`;
   const points = query.layers[layer - 1].length / 3 / (head === null ? 1 : query.heads);
-  return `Layer ${layer}, ${of}: ${points} places. How the weight is shared:<ul class="legend">${shares}</ul>`;
+  return `Layer ${layer}, ${of}: ${points} sampling points. Attention by map:<ul class="legend">${shares}</ul>`;
 }
 
 /**
@@ -224,18 +224,17 @@ export function paintSilenced(canvas, scene) {
 export function tellSilenced(scene) {
   const { overview, query, threshold, color } = scene;
   const stage = stageOf(scene);
-  if (!query.rivals.length)
-    return "<p>No other query claimed this class in this place at any stage.</p>";
+  if (!query.rivals.length) return "<p>No other query predicted this class here at any stage.</p>";
   const duplicates = duplicatesByStage(query, threshold);
   const last = duplicates.length - 1;
   const told =
     duplicates[last] === 0
-      ? `After ${stageName(last)}, <b>no</b> rival stands above the threshold of ${threshold.toFixed(2)} in the same place: nothing needs to be suppressed.`
-      : `After ${stageName(last)}, <b>${duplicates[last]}</b> ${duplicates[last] === 1 ? "rival still stands" : "rivals still stand"} above the threshold of ${threshold.toFixed(2)} in the same place: here the model did not settle on one.`;
+      ? `After ${stageName(last)}, <b>no</b> duplicate is above the threshold of ${threshold.toFixed(2)}, so NMS is not needed.`
+      : `After ${stageName(last)}, <b>${duplicates[last]}</b> ${duplicates[last] === 1 ? "duplicate is" : "duplicates are"} still above the threshold of ${threshold.toFixed(2)}: the model did not settle on one query here.`;
   const now =
     stage === last
       ? ""
-      : ` At ${stageName(stage)} there ${duplicates[stage] === 1 ? "is" : "are"} ${duplicates[stage] || "none"}.`;
+      : ` ${stage ? `After ${stageName(stage)}` : "In the proposals"} there ${duplicates[stage] === 1 ? "is" : "are"} ${duplicates[stage] || "none"}.`;
   const share = (/** @type {number[]} */ passed) =>
     stage === 0 ? "" : `${(passed[stage - 1] / query.even_share).toFixed(1)}×`;
   const rows = query.rivals
@@ -246,8 +245,8 @@ export function tellSilenced(scene) {
     .join("");
   return (
     `<p>${told}${now}</p>${chart(overview, query, stage, threshold, color)}` +
-    `<div class="scroll" tabindex="0" role="region" aria-label="Rivals"><table><caption>Rivals at ${stageName(stage)}${stage ? "" : " (attention begins with layer 1)"}</caption>` +
-    `<thead><tr><th scope="col">query</th><th scope="col">score</th><th scope="col">IoU with it</th><th scope="col">looks at it</th><th scope="col">is looked at</th></tr></thead><tbody>${rows}</tbody></table></div>`
+    `<div class="scroll" tabindex="0" role="region" aria-label="Competing queries"><table><caption>Competing queries, ${stageName(stage)}${stage ? "" : " (attention starts at layer 1)"}</caption>` +
+    `<thead><tr><th scope="col">Query</th><th scope="col">Score</th><th scope="col">IoU</th><th scope="col">Attention to it</th><th scope="col">Attention from it</th></tr></thead><tbody>${rows}</tbody></table></div>`
   );
 }
 
@@ -279,7 +278,7 @@ function chart({ film, classes }, { query, label, rivals }, now, threshold, colo
     .map((score) => `<text x="${left - 6}" y="${y(score) + 4}" text-anchor="end">${score}</text>`)
     .join("");
   return (
-    `<svg class="race" viewBox="0 0 ${width} ${height}" role="img" aria-label="Scores by stage: the winner ${own.map((v) => v.toFixed(2)).join(", ")}; its strongest rival ${rivals[0].scores.map((v) => v.toFixed(2)).join(", ")}">` +
+    `<svg class="race" viewBox="0 0 ${width} ${height}" role="img" aria-label="Scores by stage: this query ${own.map((v) => v.toFixed(2)).join(", ")}; its strongest competitor ${rivals[0].scores.map((v) => v.toFixed(2)).join(", ")}">` +
     `<line class="at" x1="${x(now)}" x2="${x(now)}" y1="4" y2="${height - bottom}"/>` +
     `<line class="threshold" x1="${left}" x2="${width - 8}" y1="${y(threshold)}" y2="${y(threshold)}"/>${ticks}${marks}` +
     rivals.map(({ scores }) => `<polyline class="rival" points="${line(scores)}"/>`).join("") +

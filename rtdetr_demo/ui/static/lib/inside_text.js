@@ -18,54 +18,53 @@ export const PAPER = "https://arxiv.org/html/2304.08069v3";
 /** @type {Record<PanelName, PanelText>} */
 export const PANELS = {
   born: {
-    title: "Born",
+    title: "Query selection",
     question: "Where did it come from?",
     sentence:
-      "The encoder scores every cell of its maps, and the best cells become the decoder's queries.",
+      "The encoder scores every cell of its feature maps. The best cells become the decoder's queries.",
     section: "4.3, query selection",
     anchor: "S4.SS3",
     reading:
-      "The brighter a cell, the more sure the encoder is that an object lies there. White dots are the cells that were chosen; the ring is the one that became this detection. Large cells see large things.",
+      "The brighter a cell, the more confident the encoder is that it contains an object. White dots are the selected cells; the ring marks the one that became this detection. Coarse maps are for large objects.",
   },
   refined: {
-    title: "Refined",
-    question: "How did its box get there?",
+    title: "Refinement",
+    question: "How did its box change?",
     sentence:
-      "Each decoder layer corrects the box and the class of the layer before, so the decoder can be cut after any of them.",
+      "Each decoder layer corrects the box and the class from the previous layer, so the decoder can stop after any of them.",
     section: "4.1, the model",
     anchor: "S4.SS1",
     reading:
-      "Stage 0 is the encoder's proposal, stages 1 and up the decoder layers. The thick box moves through them; the dashed one is where it ends. IoU says how much of the last box each stage has already: 1 is all of it. The handle of the decoder depth moves this film, too.",
+      "Stage 0 is the encoder's proposal; stages 1 and up are the decoder layers. The thick box is the current stage, the dashed box the final one. IoU is the overlap with the final box: 1 is identical. The decoder layers slider moves this animation, too.",
   },
   looked: {
-    title: "Looked",
+    title: "Attention",
     question: "What did it look at?",
     sentence:
-      "In every layer each head reads the maps at a few places only, which it chooses around its box.",
+      "In every layer, each attention head samples the feature maps at only a few points around the box.",
     section: "4.1, the model",
     anchor: "S4.SS1",
     reading:
-      "Each dot is a place that was read: the brighter and larger, the more it counted. Its ring tells the map. The cross is the middle of the box that the layer began with, which is drawn dashed. Heads look for different things; switch between them.",
+      "Each dot is a sampling point: the brighter and larger, the higher its attention weight. The color of its ring shows the feature map. The dashed box is the layer's input box, and the cross is its center. Heads look for different things; switch between them.",
   },
   silenced: {
-    title: "Silenced",
-    question: "Why is it found once?",
+    title: "Duplicates",
+    question: "Why is it detected only once?",
     sentence:
-      "Queries see each other in every layer and learn to give way, so no non-maximum suppression is needed.",
+      "Queries attend to each other in every layer and learn not to repeat an object, so no non-maximum suppression (NMS) is needed.",
     section: "3.1, what NMS costs",
     anchor: "S3.SS1",
     reading:
-      "Grey lines and boxes are rivals: queries that claimed the same class in the same place at some stage. Attention is counted in even shares: 1× is what a query would get if all got the same. With few layers rivals may still stand beside the winner; that is what a cut costs.",
+      "Grey lines and boxes are competing queries: they predicted the same class in the same place at some stage. Attention is relative to an even split: 1× is what each query would get if all got the same. With few layers, duplicates may remain.",
   },
   saw: {
-    title: "Saw",
-    question: "What did the encoder make of the picture?",
-    sentence:
-      "AIFI lets the coarsest map look at all of itself, and CCFF then mixes the three scales.",
+    title: "Feature maps",
+    question: "What did the encoder see?",
+    sentence: "AIFI applies self-attention to the coarsest map; CCFF then fuses the three scales.",
     section: "4.2, the hybrid encoder",
     anchor: "S4.SS2",
     reading:
-      "Brightness is how far a cell stands out from the rest of its map (root mean square over channels of its difference to the map's mean), from the least to the most within each map. Compare maps by their shape, not by their brightness. The outline is this detection.",
+      "Brightness shows how much a cell differs from its map's mean (root mean square over channels), scaled to each map's range. Compare patterns between maps, not brightness. The outline is this detection.",
   },
 };
 
@@ -82,39 +81,39 @@ export const TOUR = [
   {
     on: "rt-stage .frame",
     title: "One detection",
-    words: "Everything below is about the box that is chosen here. Click another one at any time.",
+    words: "Everything below explains the box selected here. Click another box at any time.",
     depth: -1,
   },
   {
     on: "rt-inside .born .scales",
-    title: "It is born",
+    title: "Query selection",
     words:
-      "The encoder scored every cell of three maps. Switch between the scales: small things light up in the fine map, large ones in the coarse one.",
+      "The encoder scored every cell of three feature maps. Switch between them: small objects light up in the fine map, large ones in the coarse map.",
   },
   {
     on: "rt-ladder .axis",
-    title: "It is refined",
+    title: "Refinement",
     words:
-      "This handle cuts the decoder. It also moves the film below: here it rests after the first layer, so you see how far the first guess got.",
+      "This handle sets how many decoder layers run. It also moves the animation below. It is now at layer 1, so you see the first correction.",
     depth: 1,
   },
   {
     on: "rt-inside .refined .time",
-    title: "Play it",
-    words: "Press play to watch the box move from the proposal to the last layer.",
+    title: "Play the animation",
+    words: "Press ▶ to watch the box move from the proposal to the last layer.",
     depth: 1,
   },
   {
     on: "rt-inside .looked .heads",
-    title: "It looks",
-    words: "Each head reads a few places only. Choose one head to see what it looks for.",
+    title: "Attention",
+    words: "Each head samples only a few points. Choose a head to see where it looks.",
     depth: -1,
   },
   {
     on: "rt-inside .silenced .rivals",
-    title: "It is alone",
+    title: "No duplicates",
     words:
-      "These queries wanted the same object. See how their scores fall from stage to stage, while one remains.",
+      "These queries competed for the same object. Watch their scores fall from stage to stage until one remains.",
     depth: -1,
   },
 ];

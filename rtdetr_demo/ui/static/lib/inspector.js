@@ -12,11 +12,9 @@ import { Refusal } from "./detector.js";
  */
 
 const NEEDS_SERVER =
-  "Looking inside takes a pass that records everything, which only the demo's server runs. Start it with python app.py, or open an example.";
-const NOT_SHIPPED =
-  "This detection was too weak to be recorded with the example. Choose a stronger one.";
-const ONLY_PHOTOS =
-  "Looking inside works on photos. Take a still with + Your picture, or open one.";
+  "Inside needs the demo's server. Start it with python app.py, or open an example.";
+const NOT_SHIPPED = "There is no data for this weak detection. Choose a stronger one.";
+const ONLY_PHOTOS = "Inside works on photos only. Open one, or take a snapshot.";
 
 export class Inspector {
   /** @param {App} app */
@@ -83,7 +81,7 @@ export class Inspector {
           return { overview, queries };
         }
         this.files.delete(path);
-        throw new Refusal("What was recorded of this example could not be fetched. Try it again.");
+        throw new Refusal("The data of this example could not be loaded. Try again.");
       });
     this.files.set(path, file);
     return file;

@@ -114,9 +114,9 @@ export const shortName = ({ kind, value }) =>
 
 /** What the columns and marks of an export mean. */
 export const LEGEND = {
-  ms: "milliseconds from a decoded picture to detections",
-  spread_ms: "how far apart passes lie, in milliseconds",
-  agreement: "F1 with the detections at full depth, IoU 0.5",
+  ms: "milliseconds from decoded picture to detections",
+  spread_ms: "spread between runs, in milliseconds",
+  agreement: "F1 with the detections at full depth at IoU 0.5",
 };
 
 /**

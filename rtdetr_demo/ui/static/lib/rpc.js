@@ -1,7 +1,7 @@
 import { Refusal } from "./detector.js";
 
-const NO_ANSWER = "The demo does not answer. Check that it is still running, then try again.";
-const LOST_UPLOAD = "The upload did not get through. Try it again.";
+const NO_ANSWER = "The server is not responding. Check that it is running, then try again.";
+const LOST_UPLOAD = "The upload failed. Try again.";
 const LOOK_EVERY_MS = 2000;
 const PLACE_EVERY_MS = 1000;
 

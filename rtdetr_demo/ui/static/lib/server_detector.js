@@ -49,7 +49,7 @@ export class ServerDetector {
    * @param {OnQueuePosition} [onQueuePosition]
    */
   async again(result, asked, onQueuePosition) {
-    if (!result.source) throw new Refusal("There is no picture to look at again. Open one first.");
+    if (!result.source) throw new Refusal("There is no picture to detect in. Open one first.");
     if (!result.id) return this.detect(result.source, asked, onQueuePosition);
     const reference = { result: result.id };
     return this.#ask(result.source, reference, asked, onQueuePosition, result.picture);
@@ -99,7 +99,7 @@ export class ServerDetector {
     canvas.getContext("2d")?.drawImage(frame, 0, 0, canvas.width, canvas.height);
     frame.close();
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", FRAME_QUALITY));
-    if (!blob) throw new Refusal("This browser could not read the camera's frame. Try again.");
+    if (!blob) throw new Refusal("This browser could not read the camera frame. Try again.");
     return /** @type {Blob} */ (blob);
   }
 
@@ -166,7 +166,7 @@ export class ServerDetector {
   async #reference({ example, url, file }) {
     if (example) return { example };
     if (url) return { url };
-    if (!file) throw new Refusal("No picture came along. Choose one first.");
+    if (!file) throw new Refusal("No picture selected. Choose one first.");
     const most = this.config.limits?.pictureBytes ?? Infinity;
     if (file.size > most)
       throw new Refusal(`This file is over ${most / 2 ** 20} MB. Send a smaller one.`);

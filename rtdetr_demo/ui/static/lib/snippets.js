@@ -46,11 +46,11 @@ export function beyond({ result, hideDuplicates }) {
   const { queries, size } = result?.settings ?? {};
   const parts = [
     queries && `${queries} queries`,
-    size && `an input of ${size} pixels`,
-    hideDuplicates && "hidden doubles",
+    size && `an input size of ${size} px`,
+    hideDuplicates && "hidden duplicates",
   ].filter(Boolean);
   return parts.length
-    ? `The API detects with the checkpoint's own settings: ${parts.join(" and ")} are the page's alone.`
+    ? `The API uses the checkpoint's default settings: ${parts.join(" and ")} cannot be set there.`
     : "";
 }
 

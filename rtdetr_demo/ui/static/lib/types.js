@@ -108,6 +108,7 @@
  * @typedef {Object} Example
  * @property {string} name
  * @property {string} title
+ * @property {boolean} hard  for the bundled checkpoint
  * @property {number} width
  * @property {number} height
  * @property {string} picture  relative to the page's files

@@ -50,7 +50,7 @@ export class VideoJob {
       );
     this.close();
     this.app.actions.problem("");
-    const title = file?.name ?? "the sample clip";
+    const title = file?.name ?? "sample clip";
     this.app.store.set({ video: { file, title, progress: null, outcome: null } });
   }
 
@@ -70,7 +70,7 @@ export class VideoJob {
       this.#set(turn, { progress: { told: "Uploading", share: null }, outcome: null });
       const path = video.file && (await this.#upload(video.file));
       if (turn !== this.#turn) return;
-      this.#set(turn, { progress: { told: "Getting ready", share: null } });
+      this.#set(turn, { progress: { told: "Preparing", share: null } });
       const { id } = await rpc.call("video", {
         path,
         checkpoint,
@@ -149,7 +149,7 @@ export class VideoJob {
     const reply = await fetch(new URL(files["detections.jsonl"], document.baseURI)).catch(
       () => null,
     );
-    if (!reply?.ok) throw new Refusal("The detections could not be fetched. Run the clip again.");
+    if (!reply?.ok) throw new Refusal("The detections could not be loaded. Run the video again.");
     const moments = momentsOf(await reply.text());
     this.#set(turn, {
       outcome: { frames, cancelled, crossed, notes, labels, colors, seen, files, moments, ran },

@@ -9,7 +9,7 @@ import { agreement, select, withoutDuplicates } from "./predictions.js";
  *
  * @typedef {Object} Shown
  * @property {Detection[][]} byDepth  index 0 is one layer; a layer that was not asked for is empty
- * @property {number[]} duplicates  how many "hide doubles" took away, by depth
+ * @property {number[]} duplicates  how many "Hide duplicates" removes, by depth
  * @property {ReturnType<typeof agreement>[]} agreements  with full depth, by depth
  */
 
@@ -72,6 +72,6 @@ export function latencyOf({ result, status }, config) {
     precision: "float32",
     size: [0, 0],
     total_ms: card.ms,
-    from: "its model card, 2 CPU cores",
+    from: "the model card (2 CPU cores)",
   };
 }
