@@ -164,7 +164,7 @@ def test_a_class_has_one_colour_and_text_on_it_is_readable():
 def test_results_are_kept_up_to_their_number_and_then_deleted(predictions, tmp_path):
     results = ResultStore(Scratch(tmp_path), capacity=2)
     kept = [results.keep(bytes([i]), predictions, f"visitor {i}") for i in range(3)]
-    with pytest.raises(Expired, match="Run the picture again"):
+    with pytest.raises(Expired, match="Open the picture again"):
         results.get(kept[0].id)
     assert not kept[0].folder.exists()
     assert results.get(kept[2].id).original.read_bytes() == b"\2"

@@ -261,7 +261,7 @@ def test_wrong_keys_are_answered_after_a_pause_and_logged_in_samples(guarded: Ap
 
 
 def test_a_flood_of_health_checks_is_limited_and_others_are_answered(guarded: App):
-    statuses = flood(guarded, "/healthz", 8, 3)
+    statuses = flood(guarded, "/healthz", 32, 3)
     assert statuses["200"] < 60 + 20 * 5
     assert statuses["429"] > 0
     assert httpx.get(f"{guarded.url}/healthz").status_code == 200
