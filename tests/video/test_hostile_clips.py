@@ -69,7 +69,7 @@ def pipe(tmp_path: Path):
 def test_a_decoder_that_hangs_ends_with_its_job_by_cancel_or_by_itself(pipe, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "CANCEL_SECONDS", 0.5)
     monkeypatch.setattr(runner, "SILENT_SECONDS", 3.0)
-    with pytest.raises(BadInput, match="without end"):
+    with pytest.raises(BadInput, match="makes its decoder hang"):
         process(pipe, tmp_path, NOTHING, Options())
     stop = threading.Event()
     stop.set()
