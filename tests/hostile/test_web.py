@@ -283,6 +283,7 @@ def test_the_rate_holds_for_an_address_and_for_a_network_of_ipv6():
     assert rate.admits("2001:db8::3")
 
 
+@pytest.mark.slow
 @pytest.mark.load
 @pytest.mark.alone
 @pytest.mark.parametrize("path", ["/v1/models", "/healthz"])
